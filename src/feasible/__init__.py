@@ -1,0 +1,1 @@
+"""Train neural networks under constraints: which set, on what, by which method, and the proof."""
