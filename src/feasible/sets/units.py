@@ -1,0 +1,128 @@
+"""The units that sets speak of: single entries, or vectors along one dimension."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from feasible.sets.set import Set
+
+
+class Elementwise(Set):
+    """A set that constrains each entry by itself."""
+
+    separable = True
+    exact = True
+
+    @property
+    def unit(self) -> str:
+        """One entry."""
+        return "entry"
+
+    def norm(self, displacement: Tensor) -> Tensor:
+        """``|displacement|``, entry by entry."""
+        return displacement.abs()
+
+    def spread(self, values: Tensor, x: Tensor) -> Tensor:
+        """The values themselves: there is one for every entry."""
+        return values.expand_as(x)
+
+    def sum_units(self, entries: Tensor) -> Tensor:
+        """The values themselves."""
+        return entries
+
+
+class Vectors(Set):
+    """A set of vectors along ``dim``; ``None`` takes the whole tensor as one vector."""
+
+    dim: int | None
+
+    @property
+    def unit(self) -> str:
+        """One vector."""
+        return "tensor" if self.dim is None else f"vector along {self.dim}"
+
+    def norm(self, displacement: Tensor) -> Tensor:
+        """Euclidean norm of each vector."""
+        return vector_norm(displacement, self.dim)
+
+    def spread(self, values: Tensor, x: Tensor) -> Tensor:
+        """One value a vector, repeated along it."""
+        return (values if self.dim is None else values.unsqueeze(self.dim)).expand_as(x)
+
+    def sum_units(self, entries: Tensor) -> Tensor:
+        """One sum a vector."""
+        return entries.sum() if self.dim is None else entries.sum(self.dim)
+
+    def check_shape(self, shape: torch.Size) -> None:
+        """The dimension must exist."""
+        if self.dim is not None and not -len(shape) <= self.dim < len(shape):
+            raise ValueError(
+                f"{self!r} works along dimension {self.dim}, but the tensor has shape {tuple(shape)}.\n"
+                "  Choose an existing dim, or dim=None for the whole tensor as one vector."
+            )
+
+    def length(self, shape: torch.Size) -> int:
+        """Number of entries of one vector in a tensor of this shape."""
+        return math.prod(shape) if self.dim is None else shape[self.dim]
+
+
+def along(dim: int | None, x: Tensor, rows: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply a function of row vectors (last dimension) to the vectors of ``x`` along ``dim``."""
+    if dim is None:
+        return rows(x.reshape(1, -1)).reshape(x.shape)
+    if dim in (-1, x.dim() - 1):
+        return rows(x)
+    return rows(x.movedim(dim, -1)).movedim(-1, dim)
+
+
+def vector_norm(x: Tensor, dim: int | None, keepdim: bool = False) -> Tensor:
+    """Euclidean norm along ``dim`` that neither overflows nor underflows where the norm itself does not."""
+    if x.dtype in (torch.float32, torch.float16, torch.bfloat16) and x.device.type != "mps":
+        norm = torch.linalg.vector_norm(x, dim=dim, keepdim=keepdim, dtype=torch.float64)
+        return norm.to(x.dtype)
+    if x.numel() == 0:
+        return torch.linalg.vector_norm(x, dim=dim, keepdim=keepdim)
+    scale = x.detach().abs().amax(dim=() if dim is None else dim, keepdim=True)
+    scale = torch.where((scale > 0) & scale.isfinite(), scale, torch.ones_like(scale))
+    norm = torch.linalg.vector_norm(x / scale, dim=dim, keepdim=True) * scale
+    if keepdim:
+        return norm
+    return norm.reshape(()) if dim is None else norm.squeeze(dim)
+
+
+def rounding(x: Tensor, dim: int | None) -> Tensor:
+    """What the arithmetic of a projection may lose on vectors of this size: eight units in the last place."""
+    return 8 * torch.finfo(x.dtype).eps * vector_norm(x.detach(), dim)
+
+
+def keep_members(member: Tensor, x: Tensor, projected: Tensor) -> Tensor:
+    """``projected``, with the exact bits of ``x`` where ``member``; the derivative stays that of ``projected``.
+
+    ``projected − projected.detach()`` is zero and carries the derivative; it is subtracted twice so that
+    even the sign of a zero survives.
+    """
+    if not is_differentiated(projected):
+        return torch.where(member, x, projected)
+    return torch.where(member, x.detach() - (projected.detach() - projected), projected)
+
+
+def is_differentiated(x: Tensor) -> bool:
+    """Whether some kind of differentiation may look at ``x``: reverse mode, forward mode or torch.func."""
+    return (
+        x.requires_grad
+        or torch.autograd.forward_ad._current_level >= 0
+        or torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )
+
+
+def is_plain_cpu(x: Tensor) -> bool:
+    """Whether reading a value back is free: an eager CPU tensor outside torch.func and torch.compile."""
+    return (
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )
