@@ -1,0 +1,127 @@
+"""What every method is: a frozen specification of how a constraint is enforced."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC
+from collections.abc import Sequence
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from feasible.methods.moments import Moments
+from feasible.methods.slot import Slot
+from feasible.sets import Set
+
+State = dict[str, Tensor]
+"""Everything a method remembers about one constraint: saved and moved with the problem."""
+
+Guarantee = Literal["by construction", "projected", "encouraged"]
+
+
+class Pull(NamedTuple):
+    """What a method adds to the loss at one point: a value, and its gradient with respect to the point."""
+
+    amount: Tensor
+    gradient: Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Method(ABC):
+    """A way to enforce ``value ∈ set``; the verbs that a method does not need stay empty.
+
+    A method never keeps state of its own: ``bind`` makes it, the problem holds it, and ``update`` returns
+    the next one.
+    """
+
+    guarantee: ClassVar[Guarantee] = "encouraged"
+    """What the method promises of a weight; the report checks it."""
+    hard: ClassVar[bool] = False
+    """Whether it moves the weight itself: at most one such method per tensor."""
+    latent: ClassVar[bool] = False
+    """Whether it puts other coordinates under the weight, before the optimizer is made."""
+    for_values: ClassVar[bool] = True
+    """Whether it can serve a value that a training step computes, not only a weight."""
+    has_multiplier: ClassVar[bool] = False
+    """Whether it learns a multiplier; over samples it then works on their reduced distance."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """The optional functions of a set that it uses."""
+    convex_only: ClassVar[bool] = False
+    """Whether a non-convex set is refused rather than served as a heuristic."""
+
+    # -- before training ---------------------------------------------------------------------------
+
+    def objection(self, set: Set) -> str | None:
+        """Why this method cannot serve the set, in half a sentence; ``None`` where it can."""
+        for capability in self.needs:
+            if not set.offers(capability):
+                return f"it needs the set's {capability}, which {set!r} does not have"
+        if self.convex_only and not set.convex:
+            return f"it needs a convex set, and {set!r} is not"
+        return None
+
+    def bind(self, value: Tensor, set: Set) -> State:
+        """The state before the first step, for a value of this shape."""
+        return {}
+
+    def start(self, x: Tensor, set: Set) -> Tensor:
+        """Where a weight begins; ``x`` itself where nothing has to move."""
+        return x
+
+    def install(self, slot: Slot, set: Set) -> None:
+        """Change how the weight is stored."""
+
+    def uninstall(self, slot: Slot, set: Set) -> None:
+        """Take back what ``install`` did; the weight keeps its value."""
+
+    # -- in the loss -------------------------------------------------------------------------------
+
+    def pull(self, mean: Tensor, set: Set, state: State, step: int) -> Pull | None:
+        """Value and gradient of the term at ``mean``; ``None``: this method adds nothing to the loss."""
+        return None
+
+    def update(self, mean: Tensor, set: Set, state: State, step: int, full: bool) -> State:
+        """The tensors of the state that change when the clock has ticked; ``full``: take the whole step."""
+        return {}
+
+    def multiplier(self, mean: Tensor, set: Set, state: State) -> Tensor | None:
+        """The multiplier of the value, in its shape and in the normal cone, if the method has one."""
+        return state.get("multiplier")
+
+    # -- around the optimizer's step, for all weights of one set at once ------------------------------
+
+    def gradient(self, points: Sequence[Tensor], gradients: Sequence[Tensor], set: Set) -> Sequence[Tensor]:
+        """What the optimizer is shown in place of the gradients."""
+        return gradients
+
+    def corrects(self, set: Set, step: int) -> bool:
+        """Whether ``correct`` has anything to do after this step."""
+        return type(self).correct is not Method.correct
+
+    def replaces_gradients(self, set: Set) -> bool:
+        """Whether ``gradient`` has anything to do."""
+        return False
+
+    def correct(self, slots: Sequence[Slot], moments: Moments, set: Set) -> None:
+        """Mend the weights in place after the optimizer has moved them."""
+
+
+def attach_gradient(value: Tensor, pull: Pull) -> Tensor:
+    """A scalar of value ``amount`` whose derivative with respect to ``value`` is ``gradient``."""
+    gradient = pull.gradient
+    value = value.to(gradient.dtype)
+    inner = value.reshape(()) * gradient.reshape(()) if value.numel() == 1 else _inner(value, gradient)
+    return inner + (pull.amount - inner.detach())
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    if a.is_contiguous() and b.is_contiguous() and type(a) is type(b) is Tensor:
+        return torch.dot(a.view(-1), b.view(-1))
+    return (a * b).sum()
+
+
+def state_like(value: Tensor) -> Tensor:
+    """Zeros of the value's shape, in float32 at least: multipliers must not lose small steps."""
+    dtype = torch.promote_types(value.dtype, torch.float32)
+    return torch.zeros_like(value, dtype=dtype, memory_format=torch.preserve_format).detach()

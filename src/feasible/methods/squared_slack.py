@@ -1,0 +1,106 @@
+"""Slack variables: an inequality becomes an equality with a squared unknown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from feasible.methods.method import Method, Pull, State
+from feasible.schedules import check_weight
+from feasible.sets import Set
+
+
+@final
+@dataclass(frozen=True)
+class SquaredSlack(Method):
+    """``slack(v) − s² = 0`` by the augmented Lagrangian: the loss gains ``⟨μ, h⟩ + ρ/2 ‖h‖²``, ``h = slack(v) − s²``.
+
+    ``slack`` are the set's own functions, ≥ 0 inside. When the optimizer has stepped, s descends on the same
+    term with a step of ``slack_lr`` over its curvature, and ``μ ← μ + dual_lr · h``. s starts at the root of
+    the first value's slack and never at 0, where it would stay for ever. In mini-batches every sample has a
+    slack and a multiplier of its own: ``require(…, per="index")``.
+
+    Args:
+        penalty: ρ > 0.
+        dual_lr: how fast the multiplier follows.
+        slack_lr: share of the way to the best slack that a step goes, in (0, 1].
+
+    Raises:
+        ValueError: a number is out of its range.
+        UnsupportedError: the set is not described by inequalities (use ``AugmentedLagrangian``).
+
+    >>> import torch, feasible as fs
+    >>> x = torch.tensor([-1.0], requires_grad=True)
+    >>> problem = fs.Problem([x])
+    >>> handle = problem.require("x", fs.NonNegative(), by=fs.SquaredSlack())
+    >>> optimizer = problem.attach(torch.optim.SGD([x], lr=0.1))
+    >>> for _ in range(2000):
+    ...     optimizer.zero_grad()
+    ...     problem.loss(((x + 1) ** 2).sum(), x=x).backward()
+    ...     _ = optimizer.step()
+    >>> abs(round(x.item(), 3)), round(handle.multiplier.item(), 2)
+    (0.0, -2.0)
+
+    Source: Bertsekas, *Nonlinear Programming*, section 4.3 (squared slack variables).
+    """
+
+    penalty: float = 1.0
+    dual_lr: float = 0.05
+    slack_lr: float = 0.2
+
+    has_multiplier = True
+    needs = ("slack",)
+
+    def __post_init__(self) -> None:
+        check_weight("SquaredSlack", "penalty", self.penalty)
+        check_weight("SquaredSlack", "dual_lr", self.dual_lr)
+        if not 0 < self.slack_lr <= 1:
+            raise ValueError(f"SquaredSlack: slack_lr must be in (0, 1], got {self.slack_lr!r}.")
+
+    def bind(self, value: Tensor, set: Set) -> State:
+        """A multiplier and a slack for every slack function of the value."""
+        slack = _slacks(value.detach().to(torch.promote_types(value.dtype, torch.float32)), set)
+        return {"multiplier": torch.zeros_like(slack), "slack": self._first_root(slack)}
+
+    def _first_root(self, slack: Tensor) -> Tensor:
+        typical = slack.square().mean().sqrt()
+        least = torch.where(typical > 0, typical, torch.ones_like(typical)) / 100
+        return torch.maximum(slack, least).sqrt()
+
+    def pull(self, mean: Tensor, set: Set, state: State, step: int) -> Pull:
+        """``⟨μ, h⟩ + ρ/2 ‖h‖²`` and its gradient with respect to the value."""
+        with torch.enable_grad():
+            at = mean.detach().requires_grad_()
+            gap = _slacks(at, set) - state["slack"].square()
+            amount = (state["multiplier"] * gap).sum() + self.penalty / 2 * gap.square().sum()
+            (gradient,) = torch.autograd.grad(amount, at)
+        return Pull(amount.detach(), gradient)
+
+    def update(self, mean: Tensor, set: Set, state: State, step: int, full: bool) -> State:
+        """Descent in the slack, ascent in the multiplier."""
+        slack, multiplier = state["slack"], state["multiplier"]
+        value = _slacks(mean, set)
+        force = multiplier + self.penalty * (value - slack.square())
+        curvature = 2 * force.abs() + 4 * self.penalty * slack.square()
+        moved = slack + (1.0 if full else self.slack_lr) * 2 * slack * force / curvature.clamp_min(1e-30)
+        moved = moved.clamp_min(1e-6)
+        rate = self.penalty if full else self.dual_lr
+        return {"slack": moved, "multiplier": multiplier + rate * (value - moved.square())}
+
+    def multiplier(self, mean: Tensor, set: Set, state: State) -> Tensor:
+        """``Jᵀμ``, J the Jacobian of the slack functions: the multiplier of the value itself."""
+        with torch.enable_grad():
+            at = mean.detach().requires_grad_()
+            (pulled,) = torch.autograd.grad((state["multiplier"] * _slacks(at, set)).sum(), at)
+        return pulled
+
+
+def _slacks(value: Tensor, set: Set) -> Tensor:
+    """All slack functions side by side: behind dimension 0 where the value has one, else in one vector."""
+    slacks = set.slack(value)
+    if value.dim() and all(slack.dim() and slack.shape[0] == value.shape[0] for slack in slacks):
+        return torch.cat([slack.reshape(value.shape[0], -1) for slack in slacks], dim=1)
+    return torch.cat([slack.reshape(-1) for slack in slacks])

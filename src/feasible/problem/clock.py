@@ -1,0 +1,286 @@
+"""The clock: hooks around an optimizer's step, and when a step counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from feasible.methods.method import Method
+from feasible.methods.moments import Moments
+from feasible.methods.slot import Slot
+from feasible.problem.constraint import Constraint
+from feasible.problem.window import Moment
+from feasible.sets import Set
+
+
+@dataclass(eq=False)
+class Group:
+    """Weights of one set, method, device and dtype: they are projected together."""
+
+    method: Method
+    set: Set
+    constraints: list[Constraint]
+    slots: list[Slot]
+
+    @property
+    def active(self) -> list[Slot]:
+        """The slots whose constraint is enabled."""
+        if all(constraint.enabled for constraint in self.constraints):
+            return self.slots
+        return [
+            slot for constraint, slot in zip(self.constraints, self.slots, strict=True) if constraint.enabled
+        ]
+
+    def replace_gradients(self, optimizer: Optimizer, signs: dict[int, float]) -> None:
+        """Show the optimizer what the method puts in the place of the gradients."""
+        moving = [
+            (c, s)
+            for c, s in zip(self.constraints, self.slots, strict=True)
+            if c.enabled and s.leaf.grad is not None
+        ]
+        if not moving:
+            return
+        # Under a fused scaler gradients are still scaled here; a descent direction is what the set maps.
+        scale = getattr(optimizer, "grad_scale", None)
+        factors = [signs[id(slot.leaf)] for _, slot in moving]
+        dense = [
+            _unscaled(slot.leaf.grad, factor, scale)
+            for (_, slot), factor in zip(moving, factors, strict=True)
+        ]
+        mapped = self.method.gradient([slot.leaf for _, slot in moving], dense, self.set)
+        for (constraint, slot), raw, new, factor in zip(moving, dense, mapped, factors, strict=True):
+            constraint.raw_gradient = raw
+            grad = slot.leaf.grad
+            assert grad is not None
+            slot.leaf.grad = _scaled_like(new, grad, factor, scale)
+
+
+def _unscaled(grad: Tensor | None, sign: float, scale: Tensor | None) -> Tensor:
+    assert grad is not None
+    dense = grad.to_dense() if grad.is_sparse else grad
+    if scale is not None:
+        dense = dense / scale
+    return dense if sign > 0 else -dense
+
+
+def _scaled_like(new: Tensor, grad: Tensor, sign: float, scale: Tensor | None) -> Tensor:
+    new = new if sign > 0 else -new
+    if scale is not None:
+        new = new * scale
+    if grad.is_sparse:
+        indices = grad.coalesce().indices()
+        return torch.sparse_coo_tensor(indices, new[tuple(indices)], grad.shape, is_coalesced=True)
+    return new
+
+
+@dataclass(eq=False)
+class Attachment:
+    """One optimizer, its hooks, and the weights it owns."""
+
+    optimizer: Optimizer
+    moments: Moments
+    hooks: list[RemovableHandle] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+    mapping: list[Group] = field(default_factory=list)
+    signs: dict[int, float] = field(default_factory=dict)
+    closure_runs: int = 0
+    planned_for: int = -1
+
+    def parameters(self) -> list[Tensor]:
+        """Everything that the optimizer steps."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def plan(self, constraints: Sequence[Constraint]) -> None:
+        """Group what this optimizer owns; called again whenever constraints or parameter groups change."""
+        self.signs = {
+            id(parameter): -1.0 if group.get("maximize") else 1.0
+            for group in self.optimizer.param_groups
+            for parameter in group["params"]
+        }
+        self.groups = group_weights(
+            c for c in constraints if c.slot is not None and id(c.slot.refresh()) in self.signs
+        )
+        self.mapping = [group for group in self.groups if group.method.replaces_gradients(group.set)]
+        self.planned_for = len(self.optimizer.param_groups)
+
+    def replace_gradients(self) -> None:
+        """Before the step."""
+        with torch.no_grad():
+            for group in self.mapping:
+                group.replace_gradients(self.optimizer, self.signs)
+
+    def correct(self) -> None:
+        """After the step."""
+        correct(self.groups, self.moments)
+
+
+def group_weights(constraints: Any) -> list[Group]:
+    """Constraints on weights whose method acts around the step, by method, set, device and dtype."""
+    groups: dict[tuple[Any, ...], Group] = {}
+    for constraint in constraints:
+        method, slot = constraint.method, constraint.slot
+        if type(method).correct is Method.correct and not method.replaces_gradients(constraint.bound):
+            continue
+        key = (method, constraint.bound, slot.leaf.device, slot.leaf.dtype)
+        group = groups.setdefault(key, Group(method, constraint.bound, [], []))
+        group.constraints.append(constraint)
+        group.slots.append(slot)
+    return list(groups.values())
+
+
+def correct(groups: Sequence[Group], moments: Moments) -> None:
+    """Let every method mend its weights."""
+    with torch.no_grad():
+        for group in groups:
+            if group.method.corrects(group.set, group.constraints[0].ticks):
+                slots = group.active
+                if slots:
+                    group.method.correct(slots, moments, group.set)
+
+
+class Skips:
+    """Steps that a fused optimizer skipped by itself, as ``optimizer.found_inf`` tells without blocking."""
+
+    def __init__(self) -> None:
+        self._pending: list[tuple[Tensor, Any]] = []
+
+    def of(self, optimizer: Optimizer) -> tuple[bool, Tensor | None]:
+        """Whether the step is known to be skipped, and else a mask that the device will know."""
+        found = getattr(optimizer, "found_inf", None)
+        if found is None:
+            return False, None
+        if found.device.type == "cpu":
+            return bool(found), None
+        mask = found.reshape(()) > 0
+        host = torch.empty((), dtype=torch.bool, pin_memory=True)
+        host.copy_(mask, non_blocking=True)
+        event = torch.cuda.Event()
+        event.record()
+        self._pending.append((host, event))
+        return False, mask
+
+    def known(self) -> int:
+        """How many earlier steps turned out to be skipped, as far as the device has told by now."""
+        done = [(host, event) for host, event in self._pending if event.query()]
+        self._pending = [pair for pair in self._pending if pair not in done]
+        return sum(bool(host) for host, _ in done)
+
+
+class Clock:
+    """Attached optimizers, the window they open and close, and the tick."""
+
+    def __init__(
+        self, tick: Callable[[bool, Tensor | None], None], constraints: Callable[[], Sequence[Constraint]]
+    ) -> None:
+        self.moment = Moment()
+        self.attachments: dict[Optimizer, Attachment] = {}
+        self.leader: Attachment | None = None
+        """The attachment whose steps move multipliers and schedules."""
+        self.skips = Skips()
+        self._tick = tick
+        self._constraints = constraints
+        self._backward_ran = False
+        self._closures = 0
+
+    # -- windows -----------------------------------------------------------------------------------
+
+    def open_window(self) -> None:
+        """Called by ``loss``: drop what a step that never came has left behind."""
+        if self.moment.closure is None and self._backward_ran and self._no_gradients():
+            self.moment.window += 1
+            self._backward_ran = False
+
+    def watch(self, loss: Tensor) -> None:
+        """Notice when a backward pass goes through this loss."""
+        if not self._backward_ran and loss.requires_grad:
+            loss.register_hook(self._mark_backward)
+
+    def _mark_backward(self, gradient: Tensor) -> None:
+        self._backward_ran = True
+
+    def _no_gradients(self) -> bool:
+        return all(
+            p.grad is None for attachment in self.attachments.values() for p in attachment.parameters()
+        )
+
+    def close_window(self) -> None:
+        """Called by the tick."""
+        self.moment.window += 1
+        self._backward_ran = False
+
+    # -- hooks -------------------------------------------------------------------------------------
+
+    def attach(self, optimizer: Optimizer, leads: bool) -> Attachment:
+        """Hook into the optimizer's steps."""
+        attachment = Attachment(optimizer, Moments(optimizer))
+        attachment.hooks = [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
+        ]
+        self.attachments[optimizer] = attachment
+        if leads or self.leader is None:
+            self.leader = attachment
+        return attachment
+
+    def detach(self, optimizer: Optimizer) -> None:
+        """Remove the hooks; if the optimizer was the clock, the next one attached becomes it."""
+        attachment = self.attachments.pop(optimizer)
+        for hook in attachment.hooks:
+            hook.remove()
+        if self.leader is attachment:
+            self.leader = next(iter(self.attachments.values()), None)
+
+    def replan(self) -> None:
+        """Constraints have come or gone."""
+        for attachment in self.attachments.values():
+            attachment.planned_for = -1
+
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        attachment = self.attachments[optimizer]
+        if attachment.planned_for != len(optimizer.param_groups):
+            attachment.plan(self._constraints())
+        attachment.closure_runs = 0
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if closure is None:
+            if attachment.mapping:
+                attachment.replace_gradients()
+            return None
+        wrapped = self._wrap(closure, attachment)
+        if len(args) > 1:
+            return (args[0], wrapped, *args[2:]), kwargs
+        return args, {**kwargs, "closure": wrapped}
+
+    def _wrap(self, closure: Callable[[], Any], attachment: Attachment) -> Callable[[], Any]:
+        """The closure with its values recorded as one evaluation and its gradients replaced at the end."""
+        self._closures += 1
+        number = self._closures
+
+        def run() -> Any:
+            attachment.closure_runs += 1
+            self.moment.closure = number
+            try:
+                result = closure()
+            finally:
+                self.moment.closure = None
+            attachment.replace_gradients()
+            return result
+
+        return run
+
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        attachment = self.attachments[optimizer]
+        skipped, mask = self.skips.of(optimizer)
+        if attachment.groups:
+            attachment.correct()
+        if attachment is not self.leader:
+            return
+        if skipped:
+            self.close_window()
+        else:
+            self._tick(attachment.closure_runs > 1, mask)

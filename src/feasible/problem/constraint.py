@@ -1,0 +1,264 @@
+"""One declared constraint: a set on a weight or on a value, its method, its state and its window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from feasible.methods.method import Method, State, attach_gradient
+from feasible.methods.slot import Slot
+from feasible.problem.measures import EverySample, Handed, IndexedSample, Measure, SampleDistance, WholeValue
+from feasible.problem.window import Moment, Window
+from feasible.sets import Set
+
+Per = Literal["value", "sample", "index"]
+
+
+@dataclass(frozen=True)
+class ValueSpec:
+    """How ``require`` was told to read a value."""
+
+    per: Per = "value"
+    size: int | None = None
+    reduction: str | float = "mean"
+    tolerance: float | None = None
+    average: str | float | None = None
+    function: Callable[[Any], Tensor] | None = None
+
+
+@dataclass(eq=False)
+class Constraint:
+    """A set, what it holds for, and the method that enforces it."""
+
+    name: str
+    set: Set
+    method: Method
+    slot: Slot | None = None
+    spec: ValueSpec = field(default_factory=ValueSpec)
+    enabled: bool = True
+    ticks: int = 0
+    state: State = field(default_factory=dict)
+    window: Window = field(default_factory=Window)
+    measure: Measure | None = None
+    """``None`` until the value has been seen for the first time."""
+    moved: float = 0.0
+    """How far the weight was moved when the constraint was declared."""
+    last: Tensor | None = None
+    """The value that the last term was computed from."""
+    raw_gradient: Tensor | None = None
+    """The weight's gradient before the method replaced it."""
+    saturation: float | None = None
+    """Share of saturated entries when the chart was taken away."""
+    _shape: tuple[int, ...] = ()
+    _amounts: list[Tensor] = field(default_factory=list)
+    _nonfinite: int = 0
+
+    @property
+    def has_term(self) -> bool:
+        """Whether the method adds anything to the loss."""
+        return type(self.method).pull is not Method.pull
+
+    @property
+    def bound(self) -> Set:
+        """The set on the device and dtype of its value."""
+        if self.measure is None:
+            return self.set
+        return self.measure.sample_set if isinstance(self.measure, SampleDistance) else self.measure.set
+
+    # -- binding -----------------------------------------------------------------------------------
+
+    def bind_weight(self, bound: Set) -> None:
+        """The constraint holds for its slot's weight from now on."""
+        assert self.slot is not None
+        self.measure = WholeValue(self.method, bound)
+        self.state = self.method.bind(self.slot.value().detach(), bound)
+
+    def bind_value(self, value: Tensor) -> None:
+        """The first value decides shape, dtype and device."""
+        if not value.is_floating_point():
+            raise ValueError(
+                f"{self.name}: expected a floating-point tensor, got {value.dtype}. Convert it with .float()."
+            )
+        if self.spec.per != "value" and value.dim() == 0:
+            raise ValueError(
+                f'{self.name}: per="{self.spec.per}" needs a batch in dimension 0, got a single number.'
+            )
+        self.measure = self._measure(
+            self.set.bind(value.detach().to(torch.promote_types(value.dtype, torch.float32)))
+        )
+        template = self.measure.template(value)
+        self.state = self.method.bind(template, self.measure.set)
+        if isinstance(self.measure, SampleDistance):
+            self.state["tolerance"] = self._tolerance(value)
+        if self.spec.average is not None and isinstance(self.measure, WholeValue):
+            self.state["average"] = torch.full_like(template, float("nan"))
+        self._shape = self.measure.shape(value)
+
+    def _measure(self, bound: Set) -> Measure:
+        spec = self.spec
+        if spec.per == "value":
+            return WholeValue(self.method, bound, spec.average)
+        if spec.per == "index":
+            assert spec.size is not None
+            return IndexedSample(self.method, bound, spec.size)
+        if self.method.has_multiplier:
+            return SampleDistance(self.method, bound, spec.average, spec.reduction)
+        return EverySample(self.method, bound)
+
+    def _tolerance(self, value: Tensor) -> Tensor:
+        if self.spec.tolerance is not None:
+            return torch.tensor(self.spec.tolerance, dtype=torch.float32, device=value.device)
+        return value.detach().float().square().mean().sqrt() / 1000
+
+    # -- in the loss -------------------------------------------------------------------------------
+
+    def read(self, handed: Handed) -> tuple[Tensor, Tensor | None]:
+        """Value and index, checked against the shape that the constraint was bound to."""
+        if self.slot is not None:
+            return self.slot.value(), None
+        if self.measure is None:
+            first = (
+                handed[0]
+                if self.spec.per == "index" and isinstance(handed, (tuple, list)) and handed
+                else handed
+            )
+            if not isinstance(first, Tensor):
+                raise ValueError(f"{self.name}: expected a tensor, got {type(first).__name__}.")
+            self.bind_value(first)
+        assert self.measure is not None
+        value, index = self.measure.split(handed, self.name)
+        if (value.dim() == 0 and self.spec.per != "value") or self.measure.shape(value) != self._shape:
+            batch = "" if self.spec.per == "value" else "(batch) + "
+            raise ValueError(
+                f"{self.name}: expected a value of shape {batch}{self._shape} as in its first step, got {tuple(value.shape)}."
+            )
+        return value, index
+
+    def term(self, handed: Handed, moment: Moment | None) -> Tensor:
+        """What the loss gains; with a moment, the value is recorded."""
+        value, index = self.read(handed)
+        assert self.measure is not None
+        with torch.no_grad():
+            pull = self.measure.pull(value, index, self.state, self.ticks, self.window, moment)
+        if moment is not None:
+            self.last = value.detach()
+            self._count(pull.amount)
+        return attach_gradient(value, pull)
+
+    # -- after the step ----------------------------------------------------------------------------
+
+    def tick(self, moment: Moment, full: bool, skipped: Tensor | None = None) -> None:
+        """The clock has stepped: move the state once, where the result is finite and no step was skipped."""
+        if self.has_term and self.window.is_open(moment):
+            assert self.measure is not None
+            for key, new in self.measure.update(self.state, self.ticks, full, self.window).items():
+                old = self.state[key]
+                if key != "average" and not isinstance(self.measure, IndexedSample):
+                    # x − x is 0 for finite x and NaN for every other: no broken number enters the state.
+                    new = torch.where((new - new) == 0, new, old)
+                self.state[key] = new if skipped is None else torch.where(skipped, old, new)
+        self.ticks += 1
+
+    def _count(self, amount: Tensor) -> None:
+        """Non-finite terms are counted later, many at a time: counting now would cost as much as the term."""
+        self._amounts.append(amount)
+        if len(self._amounts) >= 256:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._amounts:
+            self._nonfinite += int((~torch.stack(self._amounts).isfinite()).sum())
+            self._amounts.clear()
+
+    @property
+    def nonfinite(self) -> int:
+        """How many recorded terms were not finite."""
+        self._flush()
+        return self._nonfinite
+
+
+class Handle:
+    """What ``constrain``, ``freeze`` and ``require`` return: a grip on what was declared."""
+
+    def __init__(
+        self, name: str, constraints: list[Constraint], remove: Callable[[list[Constraint]], None]
+    ) -> None:
+        self.name = name
+        self._constraints = constraints
+        self._remove = remove
+
+    @property
+    def violation(self) -> float:
+        """Largest distance to the set: of the weights now, or of the last values that were handed in."""
+        worst = 0.0
+        for constraint in self._constraints:
+            value = constraint.slot.value() if constraint.slot is not None else constraint.last
+            if value is None:
+                return float("nan")
+            worst = max(worst, worst_distance(constraint.bound, value.detach()))
+        return worst
+
+    @property
+    def multiplier(self) -> Tensor | None:
+        """The multiplier, negative at lower bounds; a weight of several that the pattern matched has its own."""
+        multipliers = [multiplier_of(constraint) for constraint in self._constraints]
+        return multipliers[0] if len(multipliers) == 1 else None
+
+    @property
+    def multipliers(self) -> dict[str, Tensor | None]:
+        """The multiplier of every weight that the pattern matched."""
+        return {constraint.name: multiplier_of(constraint) for constraint in self._constraints}
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the constraint acts; assign to switch it."""
+        return all(constraint.enabled for constraint in self._constraints)
+
+    @enabled.setter
+    def enabled(self, value: bool) -> None:
+        for constraint in self._constraints:
+            if constraint.enabled == value:
+                continue
+            if constraint.method.latent:
+                raise ValueError(
+                    f"{constraint.name}: a reparametrized weight cannot leave its set; use remove()."
+                )
+            constraint.enabled = value
+            if constraint.slot is not None:
+                change = constraint.method.install if value else constraint.method.uninstall
+                change(constraint.slot, constraint.bound)
+
+    def remove(self) -> None:
+        """Take the constraint back; the weights keep their present values."""
+        self._remove(self._constraints)
+
+    def __repr__(self) -> str:
+        first = self._constraints[0]
+        return f"<{self.name}: {first.set!r} by {first.method!r}>"
+
+
+def worst_distance(set: Set, value: Tensor) -> float:
+    """Largest distance of a unit to the set; 0 for units that the set contains; NaN where a value is."""
+    if value.numel() == 0:
+        return 0.0
+    value = value if value.dtype in (torch.float32, torch.float64) else value.float()
+    distance = set.distance(value)
+    return float(torch.where(set.contains(value), torch.zeros_like(distance), distance).max())
+
+
+def multiplier_of(constraint: Constraint) -> Tensor | None:
+    """The method's multiplier in the shape of the constrained value."""
+    if not constraint.state or constraint.measure is None or not constraint.method.has_multiplier:
+        return None
+    if isinstance(constraint.measure, IndexedSample):
+        return constraint.state["multiplier"].clone()
+    if constraint.window.records:
+        mean = constraint.window.mean()
+    else:
+        mean = torch.zeros_like(constraint.state["multiplier"])
+    found = constraint.method.multiplier(mean, constraint.measure.set, constraint.state)
+    return None if found is None else found.clone()

@@ -1,0 +1,553 @@
+"""The problem: a model, what must hold for it, and how it is enforced in the user's own loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import LBFGS, Optimizer
+
+from feasible.errors import UnsupportedError
+from feasible.methods import Project
+from feasible.methods.matrix import check_pair, default_method
+from feasible.methods.method import Method
+from feasible.methods.moments import Moments
+from feasible.methods.slot import Slot, find_slots
+from feasible.problem import checkpoint, plain_state
+from feasible.problem.clock import Clock, Group, correct, group_weights
+from feasible.problem.constraint import Constraint, Handle, Per, ValueSpec
+from feasible.problem.text import closest, listing, overview
+from feasible.report import Report, make_report
+from feasible.sets import Frozen, Set
+
+Model = nn.Module | Mapping[str, Tensor] | Sequence[Tensor]
+AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)
+
+
+class Problem:
+    """Minimise a loss subject to ``c_j(θ) ∈ K_j``: which set, on what, by which method.
+
+    Args:
+        model: a module, or a dict or list of leaf tensors.
+
+    Raises:
+        ValueError: a tensor of the dict or list is not a leaf.
+
+    >>> import torch, feasible as fs
+    >>> model = torch.nn.Linear(3, 1)
+    >>> problem = fs.Problem(model)
+    >>> _ = problem.constrain("weight", fs.NonNegative())
+    >>> optimizer = problem.attach(torch.optim.Adam(model.parameters(), lr=0.1))
+    >>> for _ in range(10):
+    ...     optimizer.zero_grad()
+    ...     problem.loss(model(torch.ones(1, 3)).sum()).backward()
+    ...     _ = optimizer.step()
+    >>> problem.finish()
+    >>> bool((model.weight >= 0).all())
+    True
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.slots = find_slots(model)
+        self.constraints: list[Constraint] = []
+        self.was_attached = False
+        self.finished = False
+        self._clock = Clock(self._tick, lambda: self.constraints)
+        self._pending: dict[str, dict[str, Tensor]] = {}
+        self._terms: list[Constraint] = []
+        self._declared: dict[str, Constraint] = {}
+        self._ever_ticked = False
+
+    # -- declaring ---------------------------------------------------------------------------------
+
+    def constrain(
+        self,
+        pattern: str,
+        set: Set,
+        by: Method | None = None,
+        *,
+        name: str | None = None,
+        exclude: str | Sequence[str] = (),
+    ) -> Handle:
+        """Constrain the weights whose names match.
+
+        A weight that is in the set keeps its bits; others move to the nearest member if the method is
+        one that holds them there, and the report says how far.
+
+        Args:
+            pattern: a glob over names such as ``"*.weight"``.
+            set: where the weight must be.
+            by: the method; the set's own default where it is left out.
+            name: what the report and the checkpoint call it; the weight's name where it is left out.
+            exclude: patterns of names to leave out.
+
+        Raises:
+            ValueError: nothing matches, the set cannot hold the weight, or two methods would move it.
+            UnsupportedError: the method does not work with the set.
+        """
+        _check_kinds(set, by)
+        slots = self._match(pattern, (exclude,) if isinstance(exclude, str) else tuple(exclude))
+        method = by if by is not None else default_method(set)
+        check_pair(method, set)
+        bound = [self._checked(slot, set, method) for slot in slots]
+        names = self._names(name, slots)
+        constraints = []
+        for slot, one, full_name in zip(slots, bound, names, strict=True):
+            constraint = Constraint(full_name, set, method, slot=slot)
+            constraint.moved = _enter(slot, one, method)
+            constraint.bind_weight(one)
+            constraints.append(constraint)
+        return self._add(name or pattern, constraints)
+
+    def freeze(self, pattern: str, mask: Tensor | None = None) -> Handle:
+        """Keep weights (or the entries that a bool mask picks) exactly as they are now.
+
+        Short for ``constrain(pattern, Frozen())`` and ``constrain(pattern, Frozen().where(mask))``.
+
+        Raises:
+            ValueError: nothing matches, or the mask has another shape.
+        """
+        if mask is None:
+            return self.constrain(pattern, Frozen())
+        return self.constrain(pattern, Frozen().where(mask), by=Project(moments="reset"))
+
+    def require(
+        self,
+        name: str,
+        set: Set,
+        by: Method | None = None,
+        *,
+        per: Per = "value",
+        size: int | None = None,
+        reduction: str | float = "mean",
+        tolerance: float | None = None,
+        average: str | float | None = None,
+        fn: Callable[[Any], Tensor] | None = None,
+    ) -> Handle:
+        """Require that a value which the training step computes is in a set; hand it to ``loss`` by name.
+
+        Args:
+            name: the keyword under which ``loss`` gets the value.
+            set: where the value must be.
+            by: the method (``AugmentedLagrangian()`` where it is left out).
+            per: ``"value"``: a fixed shape, a multiplier an element. ``"sample"``: dimension 0 is a batch,
+                and every sample must be in the set; a multiplier method compares their reduced distance with
+                ``tolerance``. ``"index"``: a pair (value, index) is handed in, and each of ``size`` samples
+                has its own multiplier.
+            size: the number of samples for ``per="index"``.
+            reduction: of the samples' distances: ``"mean"``, or the p > 0 of a p-mean.
+            tolerance: what the reduced distance may be; ``None``: a thousandth of the first value's RMS.
+            average: ``None``: multipliers see the mean of the present step; ``"window"``: gradients of all
+                micro-batches use the last step's mean; a number in (0, 1): a running mean with that decay,
+                for noisy values.
+            fn: a function of the model, evaluated where no value is handed in.
+
+        Raises:
+            ValueError: the name is taken, or an argument is out of range.
+            UnsupportedError: the method moves weights, or does not work with the set.
+        """
+        from feasible.methods import AugmentedLagrangian
+
+        _check_kinds(set, by)
+        method = by if by is not None else AugmentedLagrangian()
+        check_pair(method, set, for_values=True)
+        spec = ValueSpec(per, size, reduction, tolerance, average, fn)
+        _check_spec(name, spec)
+        if name in self._declared or not name.isidentifier():
+            problem = "is declared already" if name in self._declared else "cannot be a keyword of loss()"
+            raise ValueError(f"require({name!r}, …): the name {problem}. Choose another one.")
+        return self._add(name, [Constraint(name, set, method, spec=spec)])
+
+    def _match(self, pattern: str, exclude: tuple[str, ...]) -> list[Slot]:
+        def fits(slot: Slot, glob: str) -> bool:
+            return any(fnmatchcase(known, glob) for known in (slot.name, *slot.aliases))
+
+        found = [
+            slot
+            for slot in self.slots.values()
+            if fits(slot, pattern) and not any(fits(slot, glob) for glob in exclude)
+        ]
+        if not found:
+            without = f" once {list(exclude)} are excluded" if exclude else ""
+            raise ValueError(
+                f"constrain({pattern!r}, …) matches no parameter of the model{without}.{closest(pattern, self.slots)}\n"
+                f"  The model has: {listing(self.slots)}"
+            )
+        return found
+
+    def _checked(self, slot: Slot, set: Set, method: Method) -> Set:
+        """The set bound to the weight, after everything that could forbid it."""
+        leaf = slot.refresh()
+        if isinstance(leaf, nn.parameter.UninitializedParameter):
+            raise ValueError(f"{slot.name} has no shape yet: run the model once before constraining it.")
+        if not leaf.is_floating_point():
+            raise ValueError(
+                f"{slot.name} holds {leaf.dtype}; only floating-point tensors can be constrained."
+            )
+        other = next((c for c in self.constraints if c.slot is slot and c.method.hard), None)
+        if method.hard and other is not None:
+            raise ValueError(
+                f"{slot.name} is already held in {other.set!r} by {type(other.method).__name__}; two methods that "
+                f"move the same tensor would undo each other.\n"
+                f"  Constrain it once, to the intersection: ({other.set!r}) & ({set!r})."
+            )
+        if method.latent:
+            self._check_latent(slot, method)
+        try:
+            return set.bind(slot.value().detach())
+        except ValueError as error:
+            raise type(error)(f"{slot.name}: {error}") from None
+
+    def _check_latent(self, slot: Slot, method: Method) -> None:
+        if slot.bare is not None:
+            raise UnsupportedError(
+                f"{type(method).__name__} needs a module that owns {slot.name!r}, and this problem holds bare tensors.\n"
+                "  Use Project, or put the tensor into an nn.Module."
+            )
+        holder = next(
+            (a for a in self._clock.attachments.values() if any(p is slot.leaf for p in a.parameters())), None
+        )
+        if holder is not None:
+            raise ValueError(
+                f"{type(method).__name__} puts new coordinates under {slot.name}, but an attached "
+                f"{type(holder.optimizer).__name__} already holds the old ones.\n"
+                "  Constrain first, then make the optimizer, then attach it."
+            )
+
+    def _names(self, name: str | None, slots: Sequence[Slot]) -> list[str]:
+        names = []
+        for slot in slots:
+            base = slot.name if name is None else name if len(slots) == 1 else f"{name}/{slot.name}"
+            taken = {*self._declared, *names}
+            if base in taken and name is not None:
+                raise ValueError(f"a constraint named {base!r} exists already. Choose another name.")
+            number = next(
+                n for n in range(1, len(taken) + 2) if (base if n == 1 else f"{base}#{n}") not in taken
+            )
+            names.append(base if number == 1 else f"{base}#{number}")
+        return names
+
+    def _add(self, name: str, constraints: list[Constraint]) -> Handle:
+        self.constraints.extend(constraints)
+        self._refresh()
+        return Handle(name, constraints, self._remove)
+
+    def _remove(self, constraints: list[Constraint]) -> None:
+        for constraint in constraints:
+            if constraint not in self.constraints:
+                continue
+            self.constraints.remove(constraint)
+            if constraint.slot is not None and constraint.enabled:
+                self._uninstall(constraint)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        self._terms = [constraint for constraint in self.constraints if constraint.has_term]
+        self._declared = {constraint.name: constraint for constraint in self.constraints}
+        self._clock.replan()
+
+    # -- training ----------------------------------------------------------------------------------
+
+    def attach(self, optimizer: AnyOptimizer, clock: bool | None = None) -> AnyOptimizer:
+        """Let the optimizer's steps project, move multipliers and advance schedules.
+
+        Args:
+            optimizer: any ``torch.optim`` optimizer that holds the model's present parameters.
+            clock: whether its steps are the ones that count; the first attached is the clock otherwise.
+
+        Raises:
+            ValueError: it holds parameters that the model no longer uses, or none of the model's.
+            UnsupportedError: projections would break its line search (L-BFGS).
+        """
+        if optimizer in self._clock.attachments:
+            raise ValueError(
+                f"this {type(optimizer).__name__} is attached already. Call detach(optimizer) first."
+            )
+        self._check_optimizer(optimizer)
+        attachment = self._clock.attach(optimizer, leads=bool(clock))
+        attachment.hooks += [
+            optimizer.register_state_dict_post_hook(self._save_with_optimizer),
+            optimizer.register_load_state_dict_pre_hook(self._load_with_optimizer),
+        ]
+        self.was_attached = True
+        return optimizer
+
+    def _check_optimizer(self, optimizer: Optimizer) -> None:
+        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        stale = [
+            slot.name
+            for slot in self.slots.values()
+            if slot.original is not None and id(slot.original) in held
+        ]
+        if stale:
+            raise ValueError(
+                f"this {type(optimizer).__name__} holds parameters that a reparametrization has replaced: "
+                f"{', '.join(stale)}.\n  Make the optimizer after constrain(), from model.parameters()."
+            )
+        present = {id(slot.refresh()): slot for slot in self.slots.values()}
+        if not held & present.keys():
+            raise ValueError(
+                f"this {type(optimizer).__name__} holds none of the model's parameters.\n"
+                "  Make it from the parameters of the model that the Problem was given (after wrapping or moving it)."
+            )
+        if isinstance(optimizer, LBFGS):
+            self._check_line_search(present, held)
+
+    def _check_line_search(self, present: Mapping[int, Slot], held: set[int]) -> None:
+        for constraint in self.constraints:
+            slot = constraint.slot
+            if slot is None or id(slot.leaf) not in held or not slot.leaf.requires_grad:
+                continue
+            if type(constraint.method).correct is not Method.correct and not constraint.method.latent:
+                raise UnsupportedError(
+                    f"{type(constraint.method).__name__} on {slot.name} under LBFGS: moving a weight after the step "
+                    "breaks the curvature pairs that LBFGS builds from it.\n"
+                    "  Use Reparametrize, Penalty or AugmentedLagrangian with LBFGS, or an optimizer made for "
+                    "projections: optim.ProjectedLBFGS (or Adam, SGD, …)."
+                )
+
+    def detach(self, optimizer: Optimizer) -> None:
+        """Take the hooks off again.
+
+        Raises:
+            ValueError: the optimizer is not attached.
+        """
+        if optimizer not in self._clock.attachments:
+            raise ValueError(f"this {type(optimizer).__name__} is not attached.")
+        self._clock.detach(optimizer)
+
+    def loss(self, task_loss: Tensor, values: Mapping[str, Any] | None = None, /, **named: Any) -> Tensor:
+        """The task's loss plus the terms of all constraints; backward through it as usual.
+
+        Args:
+            task_loss: a scalar.
+            values: required values by name, and more of them as keywords; pairs (value, index) for
+                ``per="index"``.
+
+        Raises:
+            ValueError: a name is unknown or missing, or a value has another shape than in its first step.
+        """
+        if not isinstance(task_loss, Tensor) or task_loss.numel() != 1:
+            got = (
+                f"shape {tuple(task_loss.shape)}"
+                if isinstance(task_loss, Tensor)
+                else type(task_loss).__name__
+            )
+            raise ValueError(
+                f"loss: expected a scalar tensor, got {got}. Reduce it first, as in task_loss.mean()."
+            )
+        total = task_loss
+        for term in self._evaluate(values, named).values():
+            total = total + term
+        if torch.is_grad_enabled():
+            self._clock.watch(total)
+        return total
+
+    def terms(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> dict[str, Tensor]:
+        """What each constraint adds to the loss at these values, by name; nothing is recorded."""
+        return self._evaluate(values, named, record=False)
+
+    def _evaluate(
+        self, values: Mapping[str, Any] | None, named: Mapping[str, Any], record: bool = True
+    ) -> dict[str, Tensor]:
+        handed = {**values, **named} if values else named
+        self._check_names(handed)
+        moment = None
+        if record and torch.is_grad_enabled():
+            self._clock.open_window()
+            moment = self._clock.moment
+        found = {}
+        for constraint in self._terms:
+            if constraint.enabled:
+                fresh = constraint.measure is None
+                found[constraint.name] = constraint.term(self._value_of(constraint, handed), moment)
+                if fresh and constraint.name in self._pending:
+                    checkpoint.restore(constraint, self._pending.pop(constraint.name))
+                    found[constraint.name] = constraint.term(self._value_of(constraint, handed), moment)
+        return found
+
+    def _value_of(self, constraint: Constraint, handed: Mapping[str, Any]) -> Any:
+        if constraint.slot is not None:
+            return None
+        if constraint.name in handed:
+            return handed[constraint.name]
+        assert constraint.spec.function is not None
+        return constraint.spec.function(self.model)
+
+    def _check_names(self, handed: Mapping[str, Any]) -> None:
+        required = {c.name: c for c in self._terms if c.slot is None}
+        unknown = handed.keys() - required.keys()
+        missing = [
+            n for n, c in required.items() if n not in handed and c.enabled and c.spec.function is None
+        ]
+        if unknown or missing:
+            parts = [f"unknown: {', '.join(sorted(unknown))}"] if unknown else []
+            parts += [f"missing: {', '.join(missing)}"] if missing else []
+            raise ValueError(
+                f"loss: the values do not match what is required ({'; '.join(parts)}).\n"
+                f"  Required by name: {', '.join(required) or 'nothing'}"
+            )
+
+    def step(self) -> None:
+        """The tick of the clock, for loops without an attached optimizer: project, move multipliers, advance."""
+        for slot in self.slots.values():
+            slot.refresh()
+        correct(self._weight_groups(), Moments(None))
+        self._tick(False, None)
+
+    def _weight_groups(self) -> list[Group]:
+        return group_weights([constraint for constraint in self.constraints if constraint.slot is not None])
+
+    def _tick(self, full: bool, skipped: Tensor | None) -> None:
+        if not self._ever_ticked:
+            self._check_recorded()
+            self._ever_ticked = True
+        late = self._clock.skips.known() if skipped is not None else 0
+        with torch.no_grad():
+            for constraint in self.constraints:
+                constraint.ticks -= late
+                if constraint.enabled:
+                    constraint.tick(self._clock.moment, full, skipped)
+        self._clock.close_window()
+
+    def _check_recorded(self) -> None:
+        silent = [c.name for c in self._terms if c.enabled and not c.window.records]
+        if silent:
+            raise RuntimeError(
+                f"the optimizer has stepped, but problem.loss(…) has never seen: {', '.join(silent)}.\n"
+                "  Their methods act through the loss: backward through problem.loss(task_loss, …)."
+            )
+
+    # -- afterwards --------------------------------------------------------------------------------
+
+    def report(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> Report:
+        """What holds, checked now: weights as they are, values as handed in (or as last seen in training)."""
+        handed = {**(values or {}), **named}
+        unknown = handed.keys() - {c.name for c in self.constraints if c.slot is None}
+        if unknown:
+            raise ValueError(f"report: nothing is required under {', '.join(sorted(unknown))}.")
+        return make_report(self, handed)
+
+    def finish(self) -> None:
+        """Weights into their sets, reparametrizations into plain parameters, hooks off the optimizers."""
+        with torch.no_grad():
+            for constraint in self.constraints:
+                if constraint.slot is not None and constraint.enabled:
+                    constraint.slot.refresh()
+                    self._settle(constraint)
+        for optimizer in list(self._clock.attachments):
+            self._clock.detach(optimizer)
+        self.finished = True
+
+    def _settle(self, constraint: Constraint) -> None:
+        slot, method = constraint.slot, constraint.method
+        assert slot is not None
+        if method.guarantee == "projected" and slot.chart is None:
+            settled = method.start(slot.leaf, constraint.bound)
+            if not torch.equal(settled, slot.leaf):
+                slot.write(settled)
+        if slot.chart is not None and method.latent:
+            constraint.saturation = float(slot.chart.saturated(slot.leaf).float().mean())
+            self._uninstall(constraint)
+
+    def _uninstall(self, constraint: Constraint) -> None:
+        slot = constraint.slot
+        assert slot is not None
+        latent = slot.refresh()
+        constraint.method.uninstall(slot, constraint.bound)
+        if slot.leaf is not latent:
+            for attachment in self._clock.attachments.values():
+                attachment.moments.replace(latent, slot.leaf)
+
+    def feasible_state_dict(self) -> dict[str, Tensor]:
+        """A plain model's state dict as it would be after ``finish``; nothing is changed."""
+        settled = {}
+        with torch.no_grad():
+            for constraint in self.constraints:
+                slot = constraint.slot
+                if slot is not None and constraint.enabled and constraint.method.guarantee == "projected":
+                    settled[slot.name] = constraint.method.start(slot.value().detach(), constraint.bound)
+        return plain_state.plain_state_dict(self.model, self.slots, settled)
+
+    # -- checkpoints -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Multipliers, schedules and frozen values as flat tensors ``<constraint>.<entry>``."""
+        saved = checkpoint.save([c for c in self.constraints if c.name not in self._pending])
+        for name, entries in self._pending.items():
+            saved.update({f"{name}.{key}": value.clone() for key, value in entries.items()})
+        return saved
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over a saved state; values that ``loss`` has not seen yet get theirs when it does.
+
+        Raises:
+            ValueError: the state belongs to other constraints.
+        """
+        found = checkpoint.split(self.constraints, state)
+        with torch.no_grad():
+            for constraint in self.constraints:
+                saved = found[constraint.name]
+                constraint.ticks = int(saved["step"])
+                if constraint.measure is None:
+                    self._pending[constraint.name] = saved
+                else:
+                    checkpoint.restore(constraint, saved)
+        self._refresh()
+        self._ever_ticked = False
+
+    def _save_with_optimizer(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        if self._clock.leader is not None and optimizer is self._clock.leader.optimizer:
+            state["feasible"] = self.state_dict()
+
+    def _load_with_optimizer(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        if "feasible" in state:
+            self.load_state_dict(state["feasible"])
+
+    def __repr__(self) -> str:
+        return overview(self.slots, self.constraints)
+
+
+def _check_kinds(set: Set, by: Method | None) -> None:
+    if not isinstance(set, Set):
+        hint = f" Did you mean {set.__name__}(…)?" if isinstance(set, type) else ""
+        raise ValueError(f"expected a set such as NonNegative(), got {set!r}.{hint}")
+    if by is not None and not isinstance(by, Method):
+        hint = f" Did you mean {by.__name__}(…)?" if isinstance(by, type) else ""
+        raise ValueError(f"by= expects a method such as Project(), got {by!r}.{hint}")
+
+
+def _check_spec(name: str, spec: ValueSpec) -> None:
+    if spec.per not in ("value", "sample", "index"):
+        raise ValueError(f'{name}: per must be "value", "sample" or "index", got {spec.per!r}.')
+    if (spec.per == "index") != (spec.size is not None) or (spec.size is not None and spec.size < 1):
+        raise ValueError(
+            f'{name}: size=N (≥ 1) belongs to per="index", got per={spec.per!r}, size={spec.size!r}.'
+        )
+    if spec.reduction != "mean" and not (isinstance(spec.reduction, (int, float)) and spec.reduction >= 1):
+        raise ValueError(
+            f'{name}: reduction must be "mean" or the p ≥ 1 of a p-mean, got {spec.reduction!r}.'
+        )
+    if spec.tolerance is not None and not 0 <= spec.tolerance < float("inf"):
+        raise ValueError(f"{name}: tolerance must be ≥ 0 and finite, got {spec.tolerance!r}.")
+    average = spec.average
+    if average not in (None, "window") and not (isinstance(average, float) and 0 < average < 1):
+        raise ValueError(f'{name}: average must be None, "window" or a decay in (0, 1), got {average!r}.')
+    if spec.function is not None and spec.per != "value":
+        raise ValueError(f'{name}: fn= gives one value of the model and needs per="value".')
+
+
+def _enter(slot: Slot, bound: Set, method: Method) -> float:
+    """Move the weight to where the method starts, change its storage, and say how far it has moved."""
+    with torch.no_grad():
+        before = slot.value().detach().clone()
+        start = method.start(before, bound)
+        if not torch.equal(start, before):
+            slot.write(start)
+        method.install(slot, bound)
+        after = slot.value().detach()
+        return float(torch.linalg.vector_norm((after - before).float()))
