@@ -1,0 +1,251 @@
+"""An experiment: what its TOML file says, checked as a whole, with overrides, and written back again."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tomlkit
+from pydantic import BeforeValidator, Field
+
+from feasible.methods import Method
+from feasible.workbook.errors import InputError, Key, closest, inside
+from feasible.workbook.origin import Origin
+from feasible.workbook.reading import read_toml
+from feasible.workbook.rules import Rule, parse_method, parse_rule
+from feasible.workbook.tables import (
+    BudgetTable,
+    ConstraintTable,
+    DataTable,
+    MethodTable,
+    ModelTable,
+    Named,
+    QuickTable,
+    Table,
+    TrainingTable,
+    as_tuple,
+)
+from feasible.workbook.validation import validate
+
+UNCONSTRAINED = "unconstrained"
+"""The row that every comparison opens with: the same training, the constraints only measured."""
+
+EXPERIMENTS = Path(__file__).parent / "experiments"
+"""The experiments that are shipped."""
+
+T = TypeVar("T", bound=Table)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the comparison: a way to enforce the constraints, with the network and training it uses."""
+
+    name: str
+    label: str
+    model: ModelTable
+    training: TrainingTable
+    rules: tuple[Rule, ...]
+    """What must hold, the same for every row; ``by`` says how this row enforces it."""
+    own_rules: tuple[Rule, ...] = ()
+    """What this row enforces on top of that."""
+
+
+class Experiment(Table):
+    """A TOML file: data, model, training, constraints, methods to compare, budget."""
+
+    name: str
+    title: str = ""
+    description: str = ""
+    data: DataTable
+    model: ModelTable = ModelTable()
+    training: TrainingTable = TrainingTable()
+    constraints: Annotated[tuple[ConstraintTable, ...], BeforeValidator(as_tuple)] = ()
+    methods: dict[str, MethodTable] = Field(default_factory=dict)
+    budget: BudgetTable = BudgetTable()
+    quick: QuickTable = QuickTable()
+    origin: Origin = Field(default=Origin("the experiment"), exclude=True, repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Experiment) and self.model_dump() == other.model_dump()
+
+    def variants(self) -> tuple[Variant, ...]:
+        """The rows of the comparison, the unconstrained one first."""
+        names = [UNCONSTRAINED, *(name for name in self.methods if name != UNCONSTRAINED)]
+        with self.origin.placing():
+            return tuple(self._variant(name) for name in names)
+
+    def with_seeds(self, seeds: Sequence[int]) -> Experiment:
+        """The same experiment over these seeds."""
+        budget = validate(BudgetTable, {**self.budget.model_dump(), "seeds": tuple(seeds)})
+        return self.model_copy(update={"budget": budget})
+
+    def quickened(self) -> Experiment:
+        """The same experiment with the budget of ``[quick]``."""
+        epochs = self.quick.epochs or max(1, self.budget.epochs // 5)
+        update = {"seeds": self.quick.seeds, "epochs": epochs}
+        return self.model_copy(update={"budget": self.budget.model_copy(update=update)})
+
+    def to_toml(self) -> str:
+        """The resolved configuration, every default written out; it loads again to an equal experiment."""
+        tables = self.model_dump(exclude_none=True)
+        tables["constraints"] = [table.model_dump(exclude_defaults=True) for table in self.constraints]
+        tables["methods"] = {
+            name: table.model_dump(exclude_defaults=True) for name, table in self.methods.items()
+        }
+        return tomlkit.dumps(_plain(tables))
+
+    def _variant(self, name: str) -> Variant:
+        table = self.methods.get(name, MethodTable(label="unconstrained"))
+        return Variant(
+            name,
+            table.label or name,
+            _override(self.model, table.model, ("methods", name, "model")),
+            _override(self.training, table.training, ("methods", name, "training")),
+            tuple(self._rules(name, table)),
+            tuple(_own_rules(name, table)),
+        )
+
+    def _rules(self, name: str, table: MethodTable) -> Iterator[Rule]:
+        chosen = _methods_by_rule(table.by, [c.title for c in self.constraints], ("methods", name, "by"))
+        for index, constraint in enumerate(self.constraints):
+            with inside("constraints", index):
+                rule = parse_rule(constraint, chosen.get(constraint.title))
+            yield rule if table.per is None else dataclasses.replace(rule, per=table.per)
+
+
+def load_experiment(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """An experiment from a TOML file, or a shipped one by its name.
+
+    Args:
+        path_or_name: ``"own.toml"``, or one of ``list_experiments()``.
+        overrides: ``"dotted.key=value"``, the values as TOML writes them; a text needs no quotes.
+
+    Raises:
+        InputError: anything is wrong with it; the message names file and line.
+    """
+    path = _find(path_or_name)
+    raw, origin = read_toml(path, overrides)
+    raw.setdefault("name", path.stem)
+    with origin.placing():
+        experiment = validate(Experiment, raw)
+        _check_names(experiment)
+        data = _absolute_source(experiment.data, path)
+    experiment = experiment.model_copy(update={"data": data, "origin": origin})
+    experiment.variants()
+    return experiment
+
+
+def list_experiments() -> list[Experiment]:
+    """The shipped experiments, by name."""
+    return [load_experiment(path) for path in sorted(EXPERIMENTS.glob("*.toml"))]
+
+
+def experiment_file(name: str) -> Path:
+    """The TOML file of a shipped experiment, to read or to copy.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    path = EXPERIMENTS / f"{name}.toml"
+    if not path.is_file():
+        known = sorted(path.stem for path in EXPERIMENTS.glob("*.toml"))
+        raise InputError(f'there is no experiment "{name}".{closest(name, known)}')
+    return path
+
+
+def load_rules(path: str | Path) -> list[Rule]:
+    """The rules of a file that holds only ``[[constraints]]`` tables, or of a whole experiment.
+
+    Raises:
+        InputError: a rule is wrong, or there is none.
+    """
+    raw, origin = read_toml(Path(path), ())
+    if "data" in raw:
+        return list(load_experiment(path).variants()[0].rules)
+    with origin.placing():
+        tables = validate(_RulesFile, raw).constraints
+        if not tables:
+            raise InputError("it holds no [[constraints]] table.")
+        return [_rule_at(index, table) for index, table in enumerate(tables)]
+
+
+class _RulesFile(Table):
+    title: str = ""
+    description: str = ""
+    constraints: Annotated[tuple[ConstraintTable, ...], BeforeValidator(as_tuple)] = ()
+
+
+def _rule_at(index: int, table: ConstraintTable) -> Rule:
+    with inside("constraints", index):
+        return parse_rule(table)
+
+
+def _find(path_or_name: str | Path) -> Path:
+    path = Path(path_or_name)
+    if path.suffix == ".toml" or isinstance(path_or_name, Path):
+        return path
+    return path if path.is_file() else experiment_file(str(path_or_name))
+
+
+def _check_names(experiment: Experiment) -> None:
+    for name in experiment.methods:
+        if not _NAME.fullmatch(name):
+            message = f'the method name "{name}" also names a folder: use letters, digits, "-" and "_".'
+            raise InputError(message, key=("methods", name))
+    if UNCONSTRAINED in experiment.methods and experiment.methods[UNCONSTRAINED].by is not None:
+        message = "the unconstrained row enforces nothing: give this method another name, or remove by."
+        raise InputError(message, key=("methods", UNCONSTRAINED, "by"))
+    titles = [constraint.title for constraint in experiment.constraints]
+    for index, title in enumerate(titles):
+        if title in titles[:index]:
+            message = f'two constraints are called "{title}": give each a name of its own.'
+            raise InputError(message, key=("constraints", index))
+
+
+def _absolute_source(data: DataTable, path: Path) -> DataTable:
+    """File names are meant relative to the TOML file."""
+    if not Path(data.source).suffix:
+        return data
+    return data.model_copy(update={"source": str((path.parent / data.source).resolve())})
+
+
+def _override(table: T, changes: Mapping[str, Any], key: Key) -> T:
+    with inside(*key):
+        return validate(type(table), {**table.model_dump(exclude_none=True), **changes})
+
+
+def _methods_by_rule(by: Named | None, titles: Sequence[str], key: Key) -> dict[str, Method]:
+    """The method of every constraint: one for all, or a table by the constraints' names."""
+    if by is None:
+        return {}
+    with inside(*key):
+        if isinstance(by, str) or "name" in by:
+            return dict.fromkeys(titles, parse_method(by))
+        chosen = {}
+        for title, table in by.items():
+            if title not in titles:
+                raise InputError(f'no constraint is called "{title}".{closest(title, titles)}', key=(title,))
+            with inside(title):
+                chosen[title] = parse_method(table)
+        return chosen
+
+
+def _own_rules(name: str, table: MethodTable) -> Iterator[Rule]:
+    for index, constraint in enumerate(table.constraints):
+        with inside("methods", name, "constraints", index):
+            with inside("by"):
+                by = None if constraint.by is None else parse_method(constraint.by)
+            yield parse_rule(constraint, by)
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists: TOML knows no others."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

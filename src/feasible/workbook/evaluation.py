@@ -1,0 +1,139 @@
+"""How good the network is, and how well it obeys: on the training rows, on held-out rows, in its weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from feasible.report import Report
+from feasible.sets import Set
+from feasible.workbook.configuration import Variant
+from feasible.workbook.data import Dataset
+from feasible.workbook.measurement import Finding, at_bound, measure, share, watch_weights, worst
+from feasible.workbook.models import output_range
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One look at the network; violations of held-out rows are ``None`` where no rule is about values."""
+
+    train_loss: float
+    train_metric: float
+    test_loss: float
+    test_metric: float
+    weights: tuple[Finding, ...]
+    train: tuple[Finding, ...]
+    test: tuple[Finding, ...]
+
+    def history(self) -> dict[str, float]:
+        """The columns of ``history.csv``; NaN where there is nothing to measure."""
+        measured = {
+            "worst_violation": worst([*self.weights, *self.train]),
+            "test_worst_violation": worst(self.test) if self.test else math.nan,
+        }
+        return {**self._quality(), **measured}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The measurements of ``result.json``."""
+        seen = [*self.weights, *self.train]
+        return {
+            **self._quality(),
+            "worst_violation": worst(seen),
+            "test_worst_violation": worst(self.test) if self.test else None,
+            "share_violated": share(seen),
+            "test_share_violated": share(self.test) if self.test else None,
+            "feasible": all(finding.feasible for finding in seen),
+            "test_feasible": all(finding.feasible for finding in self.test) if self.test else None,
+            "at_bound": at_bound(self.weights),
+        }
+
+    def _quality(self) -> dict[str, float]:
+        return {
+            "train_loss": self.train_loss,
+            "train_metric": self.train_metric,
+            "test_loss": self.test_loss,
+            "test_metric": self.test_metric,
+        }
+
+
+class Judge:
+    """Measures one network by the rules of its experiment; the sets are bound before training begins."""
+
+    def __init__(self, variant: Variant, dataset: Dataset, model: nn.Sequential) -> None:
+        self.variant = variant
+        self.dataset = dataset
+        self.model = model
+        self._weights = watch_weights(variant.rules, model.state_dict())
+        self._value_rules = [rule for rule in variant.rules if rule.value is not None]
+
+    @torch.no_grad()
+    def evaluate(self) -> Evaluation:
+        """Everything that is known about the network as it is now."""
+        data = self.dataset
+        train, test = self.predict_train(), self.model(data.x_test)
+        state = self._effective_weights()
+        return Evaluation(
+            float(loss_of(train, data.y_train, data)),
+            metric_of(train, data.y_train, data),
+            float(loss_of(test, data.y_test, data)),
+            metric_of(test, data.y_test, data),
+            tuple(measure(w.rule.name, w.tensor, w.set, state[w.tensor]) for w in self._weights),
+            self._judge_values(train),
+            self._judge_values(test),
+        )
+
+    def predict_train(self) -> Tensor:
+        """The network's answer to the training rows."""
+        prediction: Tensor = self.model(self.dataset.x_train)
+        return prediction
+
+    def guarantees(self, report: Report) -> list[str]:
+        """What is known to hold, and how far, one sentence a rule."""
+        rows = report.rows
+        said = [f"{row.name}: {row.guarantee} ({row.scope})" for row in rows]
+        proven = [rule.name for rule in self._value_rules if self._is_proven(rule.set)]
+        return [*said, *(f"{name}: by construction (every input)" for name in proven)]
+
+    @torch.no_grad()
+    def _is_proven(self, set: Set) -> bool:
+        """Whether the set holds the whole range of outputs that the network can ever return."""
+        if not (set.separable and set.convex):
+            return False
+        largest = torch.finfo(torch.get_default_dtype()).max
+        ends = [end.clamp(-largest, largest) for end in output_range(self.variant.model, self.model)]
+        return all(bool(set.bind(end[None]).contains(end[None]).all()) for end in ends)
+
+    def _judge_values(self, prediction: Tensor) -> tuple[Finding, ...]:
+        return tuple(
+            measure(rule.name, "prediction", rule.set.bind(prediction), prediction)
+            for rule in self._value_rules
+        )
+
+    def _effective_weights(self) -> dict[str, Tensor]:
+        """The weights as the network uses them, under their plain names, reparametrized or not."""
+        names = {watched.tensor for watched in self._weights}
+        return {name: _attribute(self.model, name) for name in names}
+
+
+def loss_of(prediction: Tensor, y: Tensor, dataset: Dataset) -> Tensor:
+    """Cross entropy of classes, squared error of numbers."""
+    if dataset.task == "classification":
+        return nn.functional.cross_entropy(prediction, y)
+    return nn.functional.mse_loss(prediction, y)
+
+
+def metric_of(prediction: Tensor, y: Tensor, dataset: Dataset) -> float:
+    """Accuracy of classes, root mean squared error of numbers."""
+    if dataset.task == "classification":
+        return float((prediction.argmax(1) == y).float().mean())
+    return float((prediction - y).square().mean().sqrt())
+
+
+def _attribute(module: nn.Module, name: str) -> Tensor:
+    path, _, last = name.rpartition(".")
+    found: Tensor = getattr(module.get_submodule(path), last)
+    return found

@@ -1,0 +1,170 @@
+"""Sets, methods and schedules from TOML: each is found by its public name, its arguments are its fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from feasible import methods, schedules, sets
+from feasible.methods import Method
+from feasible.schedules import Schedule
+from feasible.sets import Set
+from feasible.workbook.errors import InputError, closest, inside
+from feasible.workbook.tables import ConstraintTable, Named
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A constraint: the set, and either the weights or the computed value that must be in it."""
+
+    name: str
+    set: Set
+    weights: str | None = None
+    value: str | None = None
+    exclude: tuple[str, ...] = ()
+    per: Literal["value", "sample", "index"] = "sample"
+    tolerance: float | None = None
+    by: Method | None = None
+    """How it is enforced; ``None``: it is only measured."""
+
+
+def parse_rule(table: ConstraintTable, by: Method | None = None) -> Rule:
+    """The rule that a ``[[constraints]]`` table describes."""
+    with inside("set"):
+        bound = parse_set(table.set)
+    return Rule(table.title, bound, table.weights, table.value, table.exclude, table.per, table.tolerance, by)
+
+
+def parse_set(table: Named) -> Set:
+    """A set from its name, or from a table of its name and arguments.
+
+    >>> parse_set({"name": "Box", "lower": -1.0, "upper": 1.0})
+    Box(lower=-1, upper=1)
+    >>> parse_set("NonNegativ")
+    Traceback (most recent call last):
+    feasible.workbook.errors.InputError: unknown set "NonNegativ". Closest: "NonNegative".
+    """
+    return _build("set", set_classes(), table)
+
+
+def parse_method(table: Named) -> Method:
+    """A method from its name, or from a table of its name and arguments; a schedule is such a table too.
+
+    >>> parse_method({"name": "Penalty", "weight": {"name": "Constant", "value": 2.0}}).weight
+    Constant(value=2.0)
+    """
+    return _build("method", method_classes(), table)
+
+
+def set_classes() -> dict[str, type[Set]]:
+    """All sets by their public names, without those that are made from other sets."""
+    found = _public(sets, Set)  # type: ignore[type-abstract]
+    return {name: cls for name, cls in found.items() if not _takes(cls, Set)}
+
+
+def method_classes() -> dict[str, type[Method]]:
+    """All methods by their public names."""
+    return _public(methods, Method)
+
+
+def schedule_classes() -> dict[str, type[Any]]:
+    """All schedules by their names."""
+    members = {name: getattr(schedules, name) for name in dir(schedules) if not name.startswith("_")}
+    return {
+        name: member
+        for name, member in members.items()
+        if isinstance(member, type) and dataclasses.is_dataclass(member)
+    }
+
+
+def _public(module: ModuleType, base: type[T]) -> dict[str, type[T]]:
+    members = {name: getattr(module, name) for name in module.__all__}
+    return {
+        name: member
+        for name, member in members.items()
+        if isinstance(member, type)
+        and issubclass(member, base)
+        and member is not base
+        and not getattr(member, "__abstractmethods__", None)
+    }
+
+
+def _build(kind: str, classes: Mapping[str, type[T]], table: Named) -> T:
+    """The instance that the table names; the keys of its mistakes are seen from the table."""
+    arguments = {"name": table} if isinstance(table, str) else dict(table)
+    name = arguments.pop("name", None)
+    if not isinstance(name, str):
+        raise InputError(f'a {kind} needs a name: "{next(iter(classes))}", or {{ name = "…", … }}.')
+    if name not in classes:
+        raise InputError(f'unknown {kind} "{name}".{closest(name, classes)}', key=("name",))
+    cls = classes[name]
+    _check_names(cls, arguments)
+    hints = _hints(cls)
+    values = {key: _argument(key, value, hints.get(key)) for key, value in arguments.items()}
+    try:
+        return cls(**values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        message = " ".join(str(error).split())
+        raise InputError(message if name in message else f"{name}: {message}") from error
+
+
+def _check_names(cls: type[Any], arguments: Mapping[str, Any]) -> None:
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    for key in arguments:
+        if key not in fields:
+            known = closest(key, fields) or " It has none."
+            raise InputError(f'{cls.__name__} has no argument "{key}".{known}', key=(key,))
+    for key, field in fields.items():
+        has_default = (
+            field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        )
+        if key not in arguments and not has_default:
+            raise InputError(f'{cls.__name__} needs the argument "{key}".')
+
+
+def _argument(name: str, value: Any, hint: Any) -> Any:
+    """A TOML value as the argument's type wants it: tables are schedules or sets, lists are tensors."""
+    if isinstance(value, dict):
+        with inside(name):
+            return _nested(value, hint)
+    if isinstance(value, list):
+        if Tensor not in _parts(hint):
+            return tuple(value)
+        try:
+            return torch.tensor(value, dtype=torch.get_default_dtype())
+        except (TypeError, ValueError):
+            raise InputError(f"{name} must be a list of numbers, got {value!r}.", key=(name,)) from None
+    return value
+
+
+def _nested(table: dict[str, Any], hint: Any) -> Set | Schedule:
+    if Set in _parts(hint):
+        return parse_set(table)
+    schedule: Schedule = _build("schedule", schedule_classes(), table)
+    return schedule
+
+
+def _takes(cls: type[Any], kind: type[Any]) -> bool:
+    return any(kind in _parts(hint) for hint in _hints(cls).values())
+
+
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(cls)
+    except NameError:
+        return {}
+
+
+def _parts(hint: Any) -> list[Any]:
+    """The types of a union, of a tuple's items, …"""
+    parts = [part for argument in typing.get_args(hint) for part in _parts(argument)]
+    return [hint, *parts]

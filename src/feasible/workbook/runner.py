@@ -1,0 +1,127 @@
+"""A whole experiment: all methods over all seeds, into a run directory that survives interruptions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+import feasible as fs
+from feasible.sets import Set
+from feasible.workbook.comparison import best_run, summarise
+from feasible.workbook.configuration import Experiment, Variant
+from feasible.workbook.data import Dataset, load_data
+from feasible.workbook.declaration import declare
+from feasible.workbook.errors import InputError
+from feasible.workbook.measurement import watch_weights
+from feasible.workbook.models import build_model
+from feasible.workbook.progress import Progress, Silent
+from feasible.workbook.storage import load_training, note_environment, open_run, save_training, write_summary
+from feasible.workbook.training import RunResult, train
+
+
+def run_experiment(
+    experiment: Experiment,
+    out: Path | str,
+    *,
+    seeds: Sequence[int] | None = None,
+    quick: bool = False,
+    resume: bool = False,
+    progress: Progress | None = None,
+    command_line: Sequence[str] = (),
+) -> Path:
+    """Train every method with every seed and write the run directory.
+
+    Ctrl-C ends it early: what was finished is kept, the rest is marked ``"interrupted"``, ``result.json``
+    says ``"finished": false``, and ``resume=True`` goes on from there.
+
+    Args:
+        experiment: from ``load_experiment``.
+        out: the run directory; new, empty, or that of a run to resume.
+        seeds: instead of those of the budget.
+        quick: with the budget of ``[quick]``.
+        resume: keep the trainings that are there already.
+        progress: is told about every training and epoch.
+        command_line: noted in ``environment.json``.
+
+    Returns:
+        The run directory.
+
+    Raises:
+        InputError: the experiment or the directory cannot be used; nothing has been written.
+    """
+    experiment = experiment.quickened() if quick else experiment
+    experiment = experiment.with_seeds(seeds) if seeds is not None else experiment
+    progress, out = progress or Silent(), Path(out)
+    dataset = prepare(experiment)
+    open_run(out, experiment, resume, command_line)
+    results = [
+        load_training(out, variant.name, seed) or _interrupted(variant, seed)
+        for variant, seed in _plan(experiment)
+    ]
+    progress.experiment_started(len(results), sum(result.status != "interrupted" for result in results))
+    try:
+        for index, (variant, seed) in enumerate(_plan(experiment)):
+            if results[index].status == "interrupted":
+                result = train(experiment, variant, seed, dataset, progress)
+                save_training(out, result)
+                results[index] = dataclasses.replace(result, weights={})
+    except KeyboardInterrupt:
+        pass
+    best = best_run(results, higher_is_better=dataset.task == "classification")
+    write_summary(out, summarise(experiment, dataset, results), results, best)
+    note_environment(out, experiment)
+    return out
+
+
+def prepare(experiment: Experiment) -> Dataset:
+    """The data, after everything that could be wrong with the experiment has been looked for.
+
+    Raises:
+        InputError: with the file and the line of the mistake.
+    """
+    with experiment.origin.placing("data"):
+        dataset = load_data(experiment.data)
+    with experiment.origin.placing():
+        _check_units(experiment, dataset)
+        for variant in experiment.variants():
+            model = build_model(variant.model, dataset)
+            watch_weights(variant.rules, model.state_dict())
+            try:
+                declare(model, variant, dataset)
+            except fs.UnsupportedError:
+                continue  # a failed row of the comparison, not a mistake in the file
+    return dataset
+
+
+def _plan(experiment: Experiment) -> Iterator[tuple[Variant, int]]:
+    for variant in experiment.variants():
+        for seed in experiment.budget.seed_list:
+            yield variant, seed
+
+
+def _interrupted(variant: Variant, seed: int) -> RunResult:
+    return RunResult(variant.name, variant.label, seed, "interrupted")
+
+
+def _check_units(experiment: Experiment, dataset: Dataset) -> None:
+    """Bounds on predictions have a unit: it must not be chosen behind the user's back."""
+    if experiment.data.target_unit != "auto" or dataset.target_unit == 1:
+        return
+    for variant in experiment.variants()[:1]:
+        for index, rule in enumerate(variant.rules):
+            if rule.value is not None and _has_sizes(rule.set):
+                unit = dataset.target_unit
+                message = (
+                    f"the target would be measured in units of {unit:g}, and so would this bound. "
+                    f"Choose it yourself: [data] target_unit = {unit:g} (with the bound in that unit), or 1."
+                )
+                raise InputError(message, key=("constraints", index, "set"))
+
+
+def _has_sizes(set: Set) -> bool:
+    """Whether a number other than 0 describes the set, so that it depends on the unit."""
+    values = [getattr(set, field.name) for field in dataclasses.fields(set)]
+    return any(isinstance(value, Tensor) or (isinstance(value, float) and value != 0) for value in values)

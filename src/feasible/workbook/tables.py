@@ -1,0 +1,150 @@
+"""The tables of an experiment's TOML file: their keys, types, defaults and ranges."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+
+def as_tuple(value: Any) -> Any:
+    """A TOML list as the tuple that a frozen table holds."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
+Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(as_tuple)]
+Seeds = Annotated[
+    tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], BeforeValidator(as_tuple), Field(min_length=1)
+]
+Count = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Named = str | dict[str, Any]
+"""A set or a method: its name, or a table of its ``name`` and arguments."""
+
+
+class Table(BaseModel):
+    """A table that refuses unknown keys and does not convert types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DataTable(Table):
+    """``[data]``: where the rows come from and how they are prepared."""
+
+    source: str
+    """``"digits"``, ``"diabetes"``, ``"breast_cancer"``, ``"wine"``, or a CSV or Parquet file."""
+    target: str | None = None
+    """The column to predict; a data set of scikit-learn has one of its own."""
+    task: Literal["auto", "classification", "regression"] = "auto"
+    features: Names | None = None
+    """The columns to predict from; by default all others."""
+    exclude: Names = ()
+    """Columns to leave out, such as identifiers."""
+    missing: Literal["refuse", "drop"] = "refuse"
+    """What becomes of rows with missing values."""
+    scaling: Literal["standard", "unit", "none"] = "standard"
+    """Features with mean 0 and deviation 1, or from 0 to 1, both on the training rows; or as they are."""
+    complement: bool = False
+    """Whether every feature x (scaled to the unit interval) comes with its complement 1 − x."""
+    target_unit: Literal["auto"] | Positive = "auto"
+    """A regression's target is divided by this; ``"auto"``: by the power of ten nearest its deviation."""
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    split_seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _complements_need_the_unit_interval(self) -> Self:
+        if self.complement and self.scaling != "unit":
+            raise PydanticCustomError("complement", 'complement = true needs scaling = "unit"')
+        return self
+
+
+class ModelTable(Table):
+    """``[model]``: a multilayer perceptron, layers ``hidden1``, ``hidden2``, … and ``head``."""
+
+    hidden: Widths = (32,)
+    activation: Literal["relu", "tanh", "sigmoid", "softplus", "elu", "silu", "identity"] = "relu"
+    output: Literal["linear", "exp", "softplus", "relu", "square", "sigmoid"] = "linear"
+    bias: bool = True
+
+
+class TrainingTable(Table):
+    """``[training]``: the optimizer, its step and the regulariser of the weight matrices."""
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: Positive = 1e-3
+    batch_size: Count = 64
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Amount = 0.0
+    l1: Amount = 0.0
+    l2: Amount = 0.0
+
+
+class ConstraintTable(Table):
+    """``[[constraints]]``: a set, and the weights or the computed value that must be in it."""
+
+    name: str | None = None
+    weights: str | None = None
+    """A pattern over parameter names, such as ``"*.weight"``."""
+    value: Literal["prediction"] | None = None
+    """The network's output, in units of ``target_unit``."""
+    set: Named
+    exclude: Names = ()
+    per: Literal["value", "sample", "index"] = "sample"
+    tolerance: Amount | None = None
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if (self.weights is None) == (self.value is None):
+            message = 'a constraint needs either weights = "…" (a pattern) or value = "prediction"'
+            raise PydanticCustomError("one_target", message)
+        return self
+
+    @property
+    def title(self) -> str:
+        """The name, or what the constraint speaks of."""
+        return self.name or self.weights or self.value or ""
+
+
+class OwnConstraintTable(ConstraintTable):
+    """``[[methods.NAME.constraints]]``: what this method alone enforces, and by what."""
+
+    by: Named | None = None
+
+
+class MethodTable(Table):
+    """``[methods.NAME]``: one row of the comparison; without ``by`` the constraints are only measured."""
+
+    label: str | None = None
+    by: Named | None = None
+    """A method for all constraints, or a table from the constraints' names to methods."""
+    per: Literal["value", "sample", "index"] | None = None
+    model: dict[str, Any] = Field(default_factory=dict)
+    """Keys of ``[model]`` that differ for this row."""
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Keys of ``[training]`` that differ for this row."""
+    constraints: Annotated[tuple[OwnConstraintTable, ...], BeforeValidator(as_tuple)] = ()
+
+
+class BudgetTable(Table):
+    """``[budget]``: how often and how long each method trains."""
+
+    seeds: Count | Seeds = 3
+    """How many seeds, counted from 0, or which."""
+    epochs: Count = 50
+    seconds: Positive | None = None
+    """A training stops after the epoch in which it has used so much processor time."""
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        """The seeds one by one."""
+        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+
+class QuickTable(Table):
+    """``[quick]``: the budget of a first look."""
+
+    seeds: Count | Seeds = 1
+    epochs: Count | None = None
