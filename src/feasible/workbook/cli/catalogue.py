@@ -1,0 +1,51 @@
+"""What there is to choose from: experiments, sets, methods."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
+
+from feasible.workbook.configuration import list_experiments
+from feasible.workbook.rules import method_classes, set_classes
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing by its name, in one line."""
+
+    name: str
+    description: str
+
+
+def catalogue(what: str) -> list[Entry]:
+    """The experiments that are shipped, or the sets or methods that a TOML file can name."""
+    if what == "experiments":
+        return [Entry(experiment.name, _first_sentence(experiment)) for experiment in list_experiments()]
+    return _classes(set_classes() if what == "sets" else method_classes())
+
+
+def _first_sentence(experiment: Any) -> str:
+    """The title, or the beginning of the description."""
+    if experiment.title:
+        return str(experiment.title)
+    return " ".join(str(experiment.description).split()).partition(". ")[0]
+
+
+def _classes(classes: Mapping[str, type[Any]]) -> list[Entry]:
+    return [Entry(_signature(name, cls), _first_line(cls)) for name, cls in sorted(classes.items())]
+
+
+def _signature(name: str, cls: type[Any]) -> str:
+    """The name with the arguments that have no default."""
+    needed = [
+        field.name
+        for field in fields(cls)
+        if field.init and field.default is MISSING and field.default_factory is MISSING
+    ]
+    return f"{name}({', '.join(needed)})" if needed else name
+
+
+def _first_line(cls: type[Any]) -> str:
+    return (inspect.getdoc(cls) or "").partition("\n")[0]

@@ -1,0 +1,235 @@
+"""One experiment on the page: rules, table, findings and small print, ready for the template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from feasible.workbook.cells import Cell, is_numeric, read_cell, show
+from feasible.workbook.plots import Figure, Mark, figures, marks
+from feasible.workbook.run_directory import RunDirectory
+
+REPORT_COLUMNS = {
+    "name": "rule",
+    "guarantee": "guarantee",
+    "scope": "checked on",
+    "worst_violation": "worst violation",
+    "share_violated": "share violated",
+    "active_share": "at the bound",
+    "stationarity": "stationarity",
+    "multiplier": "multiplier",
+    "shadow_price": "shadow price",
+    "saturation": "saturated",
+    "diagnosis": "diagnosis",
+}
+_SHARES = ("share_violated", "active_share", "saturation")
+_ELEMENTWISE_WORDS = {"NonNegative": "every entry ≥ 0", "Frozen": "stays at its first value"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading of the comparison table."""
+
+    label: str
+    help: str
+    is_numeric: bool
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the comparison table."""
+
+    label: str
+    cells: list[Cell]
+    mark: Mark | None
+    is_best: bool
+    problem: str
+    """Why there are no, or not all, numbers; empty where all is well."""
+
+
+@dataclass(frozen=True)
+class MethodReport:
+    """The report of one method's best run."""
+
+    label: str
+    seed: int
+    is_best: bool
+    headings: list[str]
+    rows: list[list[str]]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Everything that the page shows of one run."""
+
+    anchor: str
+    title: str
+    description: str
+    is_finished: bool
+    rules: list[tuple[str, str, str]]
+    """Name, what it speaks of, what is allowed."""
+    facts: list[tuple[str, str]]
+    findings: list[str]
+    columns: list[Column]
+    lines: list[Line]
+    marks: list[Mark]
+    figures: list[Figure]
+    reports: list[MethodReport]
+    configuration: str
+    environment: list[tuple[str, str]]
+
+
+def make_section(run: RunDirectory, index: int = 0) -> Section:
+    """The section of one run; ``index`` keeps anchors apart on a page of several."""
+    shown = marks(run)
+    return Section(
+        anchor=f"experiment-{index + 1}",
+        title=run.title,
+        description=str(run.result.get("description") or ""),
+        is_finished=run.is_finished,
+        rules=_rules(run.tables),
+        facts=_facts(run.result.get("data") or {}),
+        findings=findings(run),
+        columns=[_column(column) for column in run.result["columns"]],
+        lines=_lines(run, {mark.variant: mark for mark in shown}),
+        marks=shown,
+        figures=figures(run),
+        reports=[report for report in (_report(run, mark) for mark in shown) if report],
+        configuration=run.configuration,
+        environment=[(_words(key), _value(value)) for key, value in run.environment.items()],
+    )
+
+
+def findings(run: RunDirectory) -> list[str]:
+    """What a reader takes away, in sentences that follow from the numbers alone."""
+    labels = {row["variant"]: str(row.get("label") or row["variant"]) for row in run.rows}
+    trained = [variant for variant in labels if run.finished_runs(variant)]
+    said = _best_sentence(run, labels)
+    methods = [variant for variant in trained if variant != "unconstrained"]
+    obeying = [variant for variant in methods if all(_obeyed(r) for r in run.finished_runs(variant))]
+    if methods:
+        others = [labels[variant] for variant in methods if variant not in obeying]
+        rest = f" Not so: {'; '.join(others)}." if others and obeying else ""
+        said.append(
+            f"{len(obeying)} of {len(methods)} methods obeyed every rule on every seed, "
+            f"with no tolerance beyond rounding.{rest}"
+        )
+    failed = [row for row in run.rows if row["variant"] not in trained]
+    said += [f"{labels[row['variant']]} did not finish: {row.get('status', 'no result')}." for row in failed]
+    return said
+
+
+def _best_sentence(run: RunDirectory, labels: Mapping[str, str]) -> list[str]:
+    best = run.best_feasible()
+    metric, _ = run.metric
+    column = next((column for column in run.result["columns"] if column["key"] == "test_metric"), None)
+    if best is None:
+        return ["No method obeyed every rule on every seed."] if run.finished_runs() else []
+    if column is None:
+        return [f"Best among those that obey every rule: {labels[best]}."]
+    cells = {row["variant"]: read_cell(column, row).text for row in run.rows}
+    sentence = f"Best among those that obey every rule: {labels[best]}, with a {metric} of {cells[best]}"
+    if best != "unconstrained" and run.finished_runs("unconstrained"):
+        sentence += f" (without constraints: {cells['unconstrained']})"
+    return [sentence + "."]
+
+
+def _obeyed(run: Mapping[str, Any]) -> bool:
+    return bool(run.get("feasible")) and run.get("test_feasible") is not False
+
+
+def _rules(tables: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    rules = []
+    for rule in tables.get("constraints", ()):
+        target = _weights_words(rule["weights"]) if rule.get("weights") else _value_words(rule)
+        if rule.get("exclude"):
+            target += f", without {', '.join(rule['exclude'])}"
+        name = str(rule.get("name") or rule.get("weights") or rule.get("value"))
+        rules.append((name, target, set_words(rule.get("set"))))
+    return rules
+
+
+def _weights_words(pattern: str) -> str:
+    return "all weights and biases" if pattern == "*" else f"the weights {pattern}"
+
+
+def _value_words(rule: Mapping[str, Any]) -> str:
+    on = ", on every sample" if rule.get("per", "sample") != "value" else ""
+    return f"the {rule.get('value', 'value')}{on}"
+
+
+def set_words(table: Any) -> str:
+    """A set of a TOML file in words.
+
+    >>> set_words({"name": "Box", "lower": -0.5, "upper": 0.5})
+    'every entry between -0.5 and 0.5'
+    """
+    name, arguments = (table, {}) if isinstance(table, str) else (table.get("name"), dict(table))
+    arguments.pop("name", None)
+    if name == "Box":
+        bounds = [arguments.get("lower"), arguments.get("upper")]
+        if None not in bounds:
+            return f"every entry between {bounds[0]} and {bounds[1]}"
+        return f"every entry ≥ {bounds[0]}" if bounds[1] is None else f"every entry ≤ {bounds[1]}"
+    if name in _ELEMENTWISE_WORDS and not arguments:
+        return _ELEMENTWISE_WORDS[name]
+    return f"{name}({', '.join(f'{key}={value}' for key, value in arguments.items())})"
+
+
+def _facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is known of the data, the notes last and one by one."""
+    known = [(key, value) for key, value in data.items() if key != "notes" and value not in (None, [], "")]
+    notes = [("note", str(note)) for note in data.get("notes") or ()]
+    return [*((_words(key), _value(value)) for key, value in known), *notes]
+
+
+def _column(column: Mapping[str, Any]) -> Column:
+    return Column(str(column["label"]), str(column.get("help") or ""), is_numeric(column))
+
+
+def _lines(run: RunDirectory, by_variant: Mapping[str, Mark]) -> list[Line]:
+    best = run.best_feasible()
+    lines = []
+    for row in run.rows:
+        variant, status = row["variant"], str(row.get("status", "finished"))
+        cells = [read_cell(column, row) for column in run.result["columns"]]
+        problem = "" if status == "finished" else status
+        label = str(row.get("label") or variant)
+        lines.append(Line(label, cells, by_variant.get(variant), variant == best, problem))
+    return lines
+
+
+def _report(run: RunDirectory, mark: Mark) -> MethodReport | None:
+    best = run.best_run(mark.variant)
+    report = best.get("report") if best else None
+    if not best or not report or not report.get("rows"):
+        return None
+    keys = [key for key in REPORT_COLUMNS if any(_is_told(row.get(key)) for row in report["rows"])]
+    rows = [[_report_cell(key, row.get(key)) for key in keys] for row in report["rows"]]
+    headings = [REPORT_COLUMNS[key] for key in keys]
+    is_best = mark.variant == run.best_feasible()
+    notes = [str(note) for note in report.get("notes") or ()]
+    return MethodReport(mark.label, int(best["seed"]), is_best, headings, rows, notes)
+
+
+def _is_told(value: Any) -> bool:
+    return value is not None and value != ""
+
+
+def _report_cell(key: str, value: Any) -> str:
+    return show(value, ".1%" if key in _SHARES else ".3g")
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _value(value: Any) -> str:
+    """A value of a JSON file on one line."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_words(str(key))} {_value(item)}" for key, item in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(_value(item) for item in value)
+    return show(value, ".6g") if isinstance(value, float) else show(value, "d")
