@@ -290,7 +290,8 @@ def _multiplier_of_projection(constraint: Constraint) -> Tensor | None:
     if gradient is None or gradient.is_sparse:
         return None
     x = constraint.bound.project(slot.value().detach())
-    mapped = constraint.bound.reduced_gradients([x], [gradient], 1e-3)[0]
+    mapped = gradient.clone()
+    constraint.bound.reduce_gradients_([x], [mapped], 1e-3)
     return mapped - gradient
 
 

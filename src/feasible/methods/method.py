@@ -91,16 +91,15 @@ class Method(ABC):
 
     # -- around the optimizer's step, for all weights of one set at once ------------------------------
 
-    def gradient(self, points: Sequence[Tensor], gradients: Sequence[Tensor], set: Set) -> Sequence[Tensor]:
-        """What the optimizer is shown in place of the gradients."""
-        return gradients
+    def gradient_(self, points: Sequence[Tensor], gradients: Sequence[Tensor], set: Set) -> None:
+        """Replace, in place, what the optimizer is shown as the gradients."""
 
     def corrects(self, set: Set, step: int) -> bool:
         """Whether ``correct`` has anything to do after this step."""
         return type(self).correct is not Method.correct
 
     def replaces_gradients(self, set: Set) -> bool:
-        """Whether ``gradient`` has anything to do."""
+        """Whether ``gradient_`` has anything to do."""
         return False
 
     def correct(self, slots: Sequence[Slot], moments: Moments, set: Set) -> None:

@@ -84,9 +84,10 @@ class Project(Method):
             return set.convex and not set.separable
         return self.tangent and set.convex
 
-    def gradient(self, points: Sequence[Tensor], gradients: Sequence[Tensor], set: Set) -> Sequence[Tensor]:
-        """The gradient mappings."""
-        return set.reduced_gradients(points, gradients, MAPPING_STEP)
+    def gradient_(self, points: Sequence[Tensor], gradients: Sequence[Tensor], set: Set) -> None:
+        """The gradient mappings, taken at members: between projections a weight may be outside."""
+        members = points if self.every == 1 else [set.project(point) for point in points]
+        set.reduce_gradients_(members, gradients, MAPPING_STEP)
 
     def corrects(self, set: Set, step: int) -> bool:
         """At every so many steps; a wholly frozen weight never moves."""
@@ -110,4 +111,4 @@ class Project(Method):
             return
         first = moments.first(weight)
         if first is not None:
-            first.copy_(set.reduced_gradients([weight], [first], MAPPING_STEP)[0])
+            set.reduce_gradients_([weight], [first], MAPPING_STEP)

@@ -27,56 +27,52 @@ class Group:
     set: Set
     constraints: list[Constraint]
     slots: list[Slot]
-
-    @property
-    def active(self) -> list[Slot]:
-        """The slots whose constraint is enabled."""
-        if all(constraint.enabled for constraint in self.constraints):
-            return self.slots
-        return [
-            slot for constraint, slot in zip(self.constraints, self.slots, strict=True) if constraint.enabled
-        ]
+    _raw: dict[int, Tensor] = field(default_factory=dict)
+    """Memory for the gradients as they were: fresh memory at every step would cost more than the copy."""
 
     def replace_gradients(self, optimizer: Optimizer, signs: dict[int, float]) -> None:
         """Show the optimizer what the method puts in the place of the gradients."""
-        moving = [
-            (c, s)
-            for c, s in zip(self.constraints, self.slots, strict=True)
-            if c.enabled and s.leaf.grad is not None
-        ]
-        if not moving:
-            return
-        # Under a fused scaler gradients are still scaled here; a descent direction is what the set maps.
+        # Under a fused scaler gradients are still scaled here; the set maps descent directions in true units.
         scale = getattr(optimizer, "grad_scale", None)
-        factors = [signs[id(slot.leaf)] for _, slot in moving]
-        dense = [
-            _unscaled(slot.leaf.grad, factor, scale)
-            for (_, slot), factor in zip(moving, factors, strict=True)
-        ]
-        mapped = self.method.gradient([slot.leaf for _, slot in moving], dense, self.set)
-        for (constraint, slot), raw, new, factor in zip(moving, dense, mapped, factors, strict=True):
-            constraint.raw_gradient = raw
-            grad = slot.leaf.grad
-            assert grad is not None
-            slot.leaf.grad = _scaled_like(new, grad, factor, scale)
+        plain_weights, plain_gradients = [], []
+        for constraint, slot in zip(self.constraints, self.slots, strict=True):
+            weight = slot.leaf
+            grad = weight.grad
+            if grad is None:
+                continue
+            sign = signs[id(weight)]
+            if scale is not None or sign < 0 or grad.is_sparse:
+                self._replace_one(constraint, weight, grad, sign, scale)
+                continue
+            if not self.set.separable:
+                constraint.raw_gradient = self._copy(slot, grad)
+            plain_weights.append(weight)
+            plain_gradients.append(grad)
+        if plain_weights:
+            self.method.gradient_(plain_weights, plain_gradients, self.set)
 
+    def _replace_one(
+        self, constraint: Constraint, weight: Tensor, grad: Tensor, sign: float, scale: Tensor | None
+    ) -> None:
+        """Sparse, scaled or ascended gradients: to a dense descent direction in true units and back."""
+        factor = sign if scale is None else sign / scale
+        dense = (grad.to_dense() if grad.is_sparse else grad) * factor
+        constraint.raw_gradient = dense.clone()
+        self.method.gradient_([weight], [dense], self.set)
+        dense = dense / factor
+        if grad.is_sparse:
+            indices = grad.coalesce().indices()
+            weight.grad = torch.sparse_coo_tensor(
+                indices, dense[tuple(indices)], grad.shape, is_coalesced=True
+            )
+        else:
+            grad.copy_(dense)
 
-def _unscaled(grad: Tensor | None, sign: float, scale: Tensor | None) -> Tensor:
-    assert grad is not None
-    dense = grad.to_dense() if grad.is_sparse else grad
-    if scale is not None:
-        dense = dense / scale
-    return dense if sign > 0 else -dense
-
-
-def _scaled_like(new: Tensor, grad: Tensor, sign: float, scale: Tensor | None) -> Tensor:
-    new = new if sign > 0 else -new
-    if scale is not None:
-        new = new * scale
-    if grad.is_sparse:
-        indices = grad.coalesce().indices()
-        return torch.sparse_coo_tensor(indices, new[tuple(indices)], grad.shape, is_coalesced=True)
-    return new
+    def _copy(self, slot: Slot, grad: Tensor) -> Tensor:
+        kept = self._raw.get(id(slot))
+        if kept is None or kept.shape != grad.shape or kept.dtype != grad.dtype:
+            kept = self._raw[id(slot)] = torch.empty_like(grad)
+        return kept.copy_(grad)
 
 
 @dataclass(eq=False)
@@ -125,6 +121,8 @@ def group_weights(constraints: Any) -> list[Group]:
     groups: dict[tuple[Any, ...], Group] = {}
     for constraint in constraints:
         method, slot = constraint.method, constraint.slot
+        if not constraint.enabled:
+            continue
         if type(method).correct is Method.correct and not method.replaces_gradients(constraint.bound):
             continue
         key = (method, constraint.bound, slot.leaf.device, slot.leaf.dtype)
@@ -139,9 +137,7 @@ def correct(groups: Sequence[Group], moments: Moments) -> None:
     with torch.no_grad():
         for group in groups:
             if group.method.corrects(group.set, group.constraints[0].ticks):
-                slots = group.active
-                if slots:
-                    group.method.correct(slots, moments, group.set)
+                group.method.correct(group.slots, moments, group.set)
 
 
 class Skips:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -37,10 +37,11 @@ class Constraint:
     name: str
     set: Set
     method: Method
+    moment: Moment
     slot: Slot | None = None
     spec: ValueSpec = field(default_factory=ValueSpec)
     enabled: bool = True
-    ticks: int = 0
+    paused_at: int = 0
     state: State = field(default_factory=dict)
     window: Window = field(default_factory=Window)
     measure: Measure | None = None
@@ -56,6 +57,19 @@ class Constraint:
     _shape: tuple[int, ...] = ()
     _amounts: list[Tensor] = field(default_factory=list)
     _nonfinite: int = 0
+    _origin: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._origin = self.moment.ticks
+
+    @property
+    def ticks(self) -> int:
+        """Steps that this constraint has seen: the clock counts for all, so that a step costs nothing here."""
+        return self.moment.ticks - self._origin
+
+    @ticks.setter
+    def ticks(self, value: int) -> None:
+        self._origin = self.moment.ticks - value
 
     @property
     def has_term(self) -> bool:
@@ -138,30 +152,31 @@ class Constraint:
             )
         return value, index
 
-    def term(self, handed: Handed, moment: Moment | None) -> Tensor:
-        """What the loss gains; with a moment, the value is recorded."""
+    def term(self, handed: Handed, record: bool) -> Tensor:
+        """What the loss gains at this value."""
         value, index = self.read(handed)
         assert self.measure is not None
+        moment = self.moment if record else None
         with torch.no_grad():
             pull = self.measure.pull(value, index, self.state, self.ticks, self.window, moment)
-        if moment is not None:
+        if record:
             self.last = value.detach()
             self._count(pull.amount)
         return attach_gradient(value, pull)
 
     # -- after the step ----------------------------------------------------------------------------
 
-    def tick(self, moment: Moment, full: bool, skipped: Tensor | None = None) -> None:
+    def tick(self, full: bool, skipped: Tensor | None = None) -> None:
         """The clock has stepped: move the state once, where the result is finite and no step was skipped."""
-        if self.has_term and self.window.is_open(moment):
-            assert self.measure is not None
-            for key, new in self.measure.update(self.state, self.ticks, full, self.window).items():
-                old = self.state[key]
-                if key != "average" and not isinstance(self.measure, IndexedSample):
-                    # x − x is 0 for finite x and NaN for every other: no broken number enters the state.
-                    new = torch.where((new - new) == 0, new, old)
-                self.state[key] = new if skipped is None else torch.where(skipped, old, new)
-        self.ticks += 1
+        if not self.window.is_open(self.moment):
+            return
+        assert self.measure is not None
+        for key, new in self.measure.update(self.state, self.ticks, full, self.window).items():
+            old = self.state[key]
+            if not isinstance(self.measure, IndexedSample):
+                # x − x is 0 for finite x and NaN for every other: no broken number enters the state.
+                new = torch.where((new - new) == 0, new, old)
+            self.state[key] = new if skipped is None else torch.where(skipped, old, new)
 
     def _count(self, amount: Tensor) -> None:
         """Non-finite terms are counted later, many at a time: counting now would cost as much as the term."""
@@ -179,6 +194,16 @@ class Constraint:
         """How many recorded terms were not finite."""
         self._flush()
         return self._nonfinite
+
+
+class Registry(Protocol):
+    """What a handle asks of its problem."""
+
+    def refresh(self) -> None:
+        """Constraints have been switched."""
+
+    def remove(self, constraints: list[Constraint]) -> None:
+        """Take constraints back."""
 
 
 class Handle:
@@ -227,14 +252,17 @@ class Handle:
                 raise ValueError(
                     f"{constraint.name}: a reparametrized weight cannot leave its set; use remove()."
                 )
-            constraint.enabled = value
+            ticks = constraint.ticks if constraint.enabled else constraint.paused_at
+            constraint.enabled, constraint.paused_at = value, ticks
+            constraint.ticks = ticks
             if constraint.slot is not None:
                 change = constraint.method.install if value else constraint.method.uninstall
                 change(constraint.slot, constraint.bound)
+        self._problem.refresh()
 
     def remove(self) -> None:
         """Take the constraint back; the weights keep their present values."""
-        self._remove(self._constraints)
+        self._problem.remove(self._constraints)
 
     def __repr__(self) -> str:
         first = self._constraints[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
@@ -97,7 +98,7 @@ class Problem:
         names = self._names(name, slots)
         constraints = []
         for slot, one, full_name in zip(slots, bound, names, strict=True):
-            constraint = Constraint(full_name, set, method, slot=slot)
+            constraint = Constraint(full_name, set, method, self._clock.moment, slot=slot)
             constraint.moved = _enter(slot, one, method)
             constraint.bind_weight(one)
             constraints.append(constraint)
@@ -160,7 +161,7 @@ class Problem:
         if name in self._declared or not name.isidentifier():
             problem = "is declared already" if name in self._declared else "cannot be a keyword of loss()"
             raise ValueError(f"require({name!r}, …): the name {problem}. Choose another one.")
-        return self._add(name, [Constraint(name, set, method, spec=spec)])
+        return self._add(name, [Constraint(name, set, method, self._clock.moment, spec=spec)])
 
     def _match(self, pattern: str, exclude: tuple[str, ...]) -> list[Slot]:
         def fits(slot: Slot, glob: str) -> bool:
@@ -234,7 +235,7 @@ class Problem:
     def _add(self, name: str, constraints: list[Constraint]) -> Handle:
         self.constraints.extend(constraints)
         self._refresh()
-        return Handle(name, constraints, self._remove)
+        return Handle(name, constraints, _Registry(self._refresh, self._remove))
 
     def _remove(self, constraints: list[Constraint]) -> None:
         for constraint in constraints:
@@ -356,18 +357,17 @@ class Problem:
     ) -> dict[str, Tensor]:
         handed = {**values, **named} if values else named
         self._check_names(handed)
-        moment = None
-        if record and torch.is_grad_enabled():
+        record = record and torch.is_grad_enabled()
+        if record:
             self._clock.open_window()
-            moment = self._clock.moment
         found = {}
         for constraint in self._terms:
             if constraint.enabled:
                 fresh = constraint.measure is None
-                found[constraint.name] = constraint.term(self._value_of(constraint, handed), moment)
+                found[constraint.name] = constraint.term(self._value_of(constraint, handed), record)
                 if fresh and constraint.name in self._pending:
                     checkpoint.restore(constraint, self._pending.pop(constraint.name))
-                    found[constraint.name] = constraint.term(self._value_of(constraint, handed), moment)
+                    found[constraint.name] = constraint.term(self._value_of(constraint, handed), record)
         return found
 
     def _value_of(self, constraint: Constraint, handed: Mapping[str, Any]) -> Any:
@@ -406,12 +406,14 @@ class Problem:
         if not self._ever_ticked:
             self._check_recorded()
             self._ever_ticked = True
-        late = self._clock.skips.known() if skipped is not None else 0
+        moment = self._clock.moment
+        if skipped is not None:
+            moment.ticks -= self._clock.skips.known()
         with torch.no_grad():
-            for constraint in self.constraints:
-                constraint.ticks -= late
+            for constraint in self._terms:
                 if constraint.enabled:
-                    constraint.tick(self._clock.moment, full, skipped)
+                    constraint.tick(full, skipped)
+        moment.ticks += 1
         self._clock.close_window()
 
     def _check_recorded(self) -> None:
@@ -510,6 +512,14 @@ class Problem:
 
     def __repr__(self) -> str:
         return overview(self.slots, self.constraints)
+
+
+@dataclass(frozen=True)
+class _Registry:
+    """The problem as its handles see it."""
+
+    refresh: Callable[[], None]
+    remove: Callable[[list[Constraint]], None]
 
 
 def _check_kinds(set: Set, by: Method | None) -> None:

@@ -11,8 +11,10 @@ from torch import Tensor
 
 @dataclass
 class Moment:
-    """Which window and which closure the problem is in; shared by all its constraints."""
+    """Which step, window and closure the problem is in; shared by all its constraints."""
 
+    ticks: int = 0
+    """How often the clock has ticked."""
     window: int = 0
     """Counts up whenever a new window opens."""
     closure: int | None = None

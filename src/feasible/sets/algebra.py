@@ -89,6 +89,14 @@ class Where(Set):
     def _mask(self, x: Tensor) -> Tensor:
         return self.mask if self.mask.device == x.device else self.mask.to(x.device)
 
+    def taken(self) -> dict[str, Tensor]:
+        """As the inner set."""
+        return self.inner.taken()
+
+    def with_taken(self, taken: dict[str, Tensor]) -> Set:
+        """As the inner set."""
+        return replace(self, inner=self.inner.with_taken(taken))
+
     def project(self, x: Tensor) -> Tensor:
         """The inner projection on the picked entries."""
         return torch.where(self._mask(x), self.inner.project(x), x)
@@ -225,6 +233,14 @@ class Flatten(Set):
 
     def _through(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return function(self._flat(x)).reshape(x.shape)
+
+    def taken(self) -> dict[str, Tensor]:
+        """As the inner set."""
+        return self.inner.taken()
+
+    def with_taken(self, taken: dict[str, Tensor]) -> Set:
+        """As the inner set."""
+        return replace(self, inner=self.inner.with_taken(taken))
 
     def project(self, x: Tensor) -> Tensor:
         """The inner projection on the flattened view."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -45,22 +45,14 @@ class Interval(Elementwise):
         if upper is not None:
             torch._foreach_clamp_max_(list(tensors), upper)
 
-    def reduced_gradients(
-        self, points: Sequence[Tensor], gradients: Sequence[Tensor], t: float
-    ) -> list[Tensor]:
-        """``clamp(g, (x − upper)/t, (x − lower)/t)``, which is the gradient mapping of a range."""
-        mapped = []
-        for x, g in zip(points, gradients, strict=True):
-            lower, upper = (_like(bound, x) for bound in self.bounds)
-            inside = x if lower is None and upper is None else torch.clamp(x, lower, upper)  # type: ignore[call-overload]
-            most = None if lower is None else (inside - lower).mul_(1 / t)
-            least = None if upper is None else (inside - upper).mul_(1 / t)
-            if most is not None:
-                g = torch.minimum(g, most, out=most)
-            if least is not None:
-                g = torch.maximum(g, least, out=least)
-            mapped.append(g if g is not gradients[len(mapped)] else g.clone())
-        return mapped
+    def reduce_gradients_(self, points: Sequence[Tensor], gradients: Sequence[Tensor], t: float) -> None:
+        """``clamp(g, (x − upper)/t, (x − lower)/t)``: the gradient mapping without its cancellation."""
+        lower, upper = self.bounds
+        if isinstance(lower, Tensor) or isinstance(upper, Tensor):
+            for x, g in zip(points, gradients, strict=True):
+                g.copy_(_reduced(x, g, lower, upper, t))
+        elif lower is not None or upper is not None:
+            _reduce_(points, gradients, lower, upper, t)
 
     @property
     def size(self) -> float:
@@ -331,6 +323,14 @@ class Frozen(Fixed):
         self.check_shape(like.shape)
         return replace(self, value=self.value.to(like))
 
+    def taken(self) -> dict[str, Tensor]:
+        """The value."""
+        return {} if self.value is None else {"value": self.value}
+
+    def with_taken(self, taken: dict[str, Tensor]) -> Frozen:
+        """The checkpoint's value."""
+        return replace(self, value=taken["value"].detach().clone())
+
     def check_shape(self, shape: torch.Size) -> None:
         """Any shape fits until a value has been taken."""
         if self.value is not None:
@@ -431,9 +431,51 @@ def _shown(bound: Tensor, crossed: Tensor) -> str:
     return f"{bound.expand(crossed.shape)[crossed][0].item():g}"
 
 
+def _reduced(x: Tensor, g: Tensor, lower: Bound, upper: Bound, t: float) -> Tensor:
+    if lower is not None:
+        g = torch.minimum(g, (x - _like(lower, x)) / t)
+    if upper is not None:
+        g = torch.maximum(g, (x - _like(upper, x)) / t)
+    return g
+
+
+def _reduce_(
+    points: Sequence[Tensor], gradients: Sequence[Tensor], lower: float | None, upper: float | None, t: float
+) -> None:
+    """As ``_reduced``, in place and in few passes; large weights in pieces that fit a cache."""
+    like = points[0]
+    # c + x/t with a constant c is one pass over x.
+    below = None if upper is None else torch.tensor(-upper / t, dtype=like.dtype)
+    above = None if lower is None else torch.tensor(-lower / t, dtype=like.dtype)
+    least = most = like.new_empty(0)
+    for x, g in _pieces(points, gradients):
+        if most.shape != x.shape:
+            least, most = torch.empty_like(x), torch.empty_like(x)
+        if below is None:
+            torch.minimum(g, torch.add(above, x, alpha=1 / t, out=most), out=g)
+        elif above is None:
+            torch.maximum(g, torch.add(below, x, alpha=1 / t, out=least), out=g)
+        else:
+            torch.add(below, x, alpha=1 / t, out=least)
+            torch.add(above, x, alpha=1 / t, out=most)
+            torch.clamp(g, least, most, out=g)
+
+
+def _pieces(points: Sequence[Tensor], gradients: Sequence[Tensor]) -> Iterable[tuple[Tensor, Tensor]]:
+    """Weights with their gradients; large ones in flat pieces."""
+    for x, g in zip(points, gradients, strict=True):
+        if x.numel() <= 2 * _PIECE or not (x.is_contiguous() and g.is_contiguous()):
+            yield x, g
+        else:
+            yield from zip(x.view(-1).split(_PIECE), g.view(-1).split(_PIECE), strict=True)
+
+
+_PIECE = 32_768
+"""Entries of a large weight that are worked on at a time."""
 _LARGE = 65_536
 """From this size on, one ``clamp_`` pass over memory beats two fused ones."""
 
 
 def _few_and_large(tensors: Sequence[Tensor]) -> bool:
-    return len(tensors) < 4 or sum(t.numel() for t in tensors) > _LARGE * len(tensors)
+    # A look at the first few decides: counting them all would cost as much as projecting one.
+    return len(tensors) < 4 or max(tensor.numel() for tensor in tensors[:4]) > _LARGE

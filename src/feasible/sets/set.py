@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -36,6 +37,8 @@ class Set(ABC):
     """Whether each entry is constrained by itself."""
     exact: ClassVar[bool] = False
     """Whether projected values are in the set without any rounding."""
+    default_method: ClassVar[str | None] = "Project"
+    """The method that ``constrain`` takes where none is given; ``None``: the user has to choose."""
 
     @property
     @abstractmethod
@@ -98,18 +101,17 @@ class Set(ABC):
         for tensor in tensors:
             tensor.copy_(self.project(tensor))
 
-    def reduced_gradients(
-        self, points: Sequence[Tensor], gradients: Sequence[Tensor], t: float
-    ) -> list[Tensor]:
-        """The gradient mappings ``(P x − P(P x − t g)) / t`` of several weights, none in place.
+    def reduce_gradients_(self, points: Sequence[Tensor], gradients: Sequence[Tensor], t: float) -> None:
+        """Replace gradients, in place, by the gradient mappings ``(x − P(x − t g)) / t`` at members x.
 
-        For x in a convex set it is zero exactly where x is stationary, and inside the set it is g.
+        For a convex set the mapping is zero exactly where x is stationary; where there is room it is g.
+        The small difference of two points is taken in float64, where it keeps its digits.
         """
-        mapped = []
         for x, g in zip(points, gradients, strict=True):
-            nearest = self.project(x)
-            mapped.append((nearest - self.project(nearest - t * g)) / t)
-        return mapped
+            exact = x.double()
+            wide = self.bind(exact)
+            nearest = wide.project(exact)
+            g.copy_((nearest - wide.project(nearest - t * g.double())) / t)
 
     # -- binding -----------------------------------------------------------------------------------
 
@@ -126,6 +128,14 @@ class Set(ABC):
             if isinstance(getattr(self, field.name), Tensor) and getattr(self, field.name).is_floating_point()
         }
         return dataclasses.replace(self, **changes) if changes else self
+
+    def taken(self) -> dict[str, Tensor]:
+        """Tensors that the set took from the weight when it was bound; a checkpoint keeps them."""
+        return {}
+
+    def with_taken(self, taken: dict[str, Tensor]) -> Set:
+        """The same set with the tensors of a checkpoint in the place of its own."""
+        return self
 
     def check_shape(self, shape: torch.Size) -> None:
         """Raise ``ValueError`` where a tensor of this shape cannot be in the set."""
@@ -201,10 +211,10 @@ class Set(ABC):
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return _contents(self) == _contents(other)
+        return contents(self) == contents(other)
 
     def __hash__(self) -> int:
-        return hash(_contents(self))
+        return hash(contents(self))
 
     def __repr__(self) -> str:
         shown = []
@@ -217,15 +227,16 @@ class Set(ABC):
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-def _contents(value: Any) -> Any:
+def contents(value: Any) -> Any:
     """A hashable picture of a set or of one of its fields, tensors by dtype, shape and numbers."""
     if isinstance(value, Set):
-        fields = tuple(_contents(getattr(value, field.name)) for field in dataclasses.fields(value))
+        fields = tuple(contents(getattr(value, field.name)) for field in dataclasses.fields(value))
         return (type(value).__qualname__, *fields)
     if isinstance(value, Tensor):
-        return (str(value.dtype), tuple(value.shape), tuple(value.detach().reshape(-1).tolist()))
+        numbers = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        return (str(value.dtype), tuple(value.shape), hashlib.sha256(numbers).hexdigest())
     if isinstance(value, tuple):
-        return tuple(_contents(item) for item in value)
+        return tuple(contents(item) for item in value)
     return value
 
 

@@ -63,6 +63,11 @@ class SumTo(Vectors):
         allowed = self.tolerance(x.dtype) + rounding(x, -1).unsqueeze(-1)
         return excess.abs() * math.sqrt(x.shape[-1]) <= allowed
 
+    def reduce_gradients_(self, points: Sequence[Tensor], gradients: Sequence[Tensor], t: float) -> None:
+        """The gradients without their mean: the mapping of an affine set does not depend on x or t."""
+        for g in gradients:
+            g.sub_(g.mean() if self.dim is None else g.mean(self.dim, keepdim=True))
+
     def is_member(self, x: Tensor) -> Tensor:
         """Whether each vector has the sum, up to the rounding of adding it up."""
         rows = x.reshape(-1) if self.dim is None else x.movedim(self.dim, -1)
