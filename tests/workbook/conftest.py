@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,8 +58,14 @@ VARIANTS = {
 
 
 @pytest.fixture
+def write_run() -> Callable[..., Path]:
+    """Writes a run of three methods over two seeds, and of one method that failed, into a folder."""
+    return write_example
+
+
+@pytest.fixture
 def example_run(tmp_path: Path) -> Path:
-    """A run of three methods over two seeds, and of one method that failed."""
+    """Such a run."""
     return write_example(tmp_path / "example")
 
 
@@ -137,7 +144,7 @@ def _report(violation: float, guarantee: str) -> dict:
                 "set": "NonNegative()",
                 "method": "Project()",
                 "guarantee": guarantee,
-                "worst": violation,
+                "worst_violation": violation,
                 "active_share": 0.41,
                 "multiplier": None,
                 "shadow_price": 0.002,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -102,20 +102,23 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
         raise InputError(reason, str(path))
     try:
         content = load_file(file) if file.suffix == ".safetensors" else _load_torch(file)
-    except pickle.UnpicklingError:
+    except UnpicklingError:
         message = (
             "the file holds more than tensors, or is no checkpoint, and is not loaded for safety. "
             "Save model.state_dict() with torch.save, or with safetensors."
         )
         raise InputError(message, str(path)) from None
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
+    except (OSError, SafetensorError, RuntimeError, EOFError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"the checkpoint cannot be read: {reason}.", str(path)) from None
     return _plain_names(_state_dict(content, str(path)))
 
 
 def _load_torch(file: Path) -> Any:
-    return torch.load(file, map_location="cpu", weights_only=True)
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (LookupError, TypeError, ValueError) as error:  # the unpickler stumbles over what is no pickle
+        raise UnpicklingError from error
 
 
 def _state_dict(content: Any, path: str) -> Mapping[str, Tensor]:

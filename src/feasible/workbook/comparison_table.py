@@ -27,7 +27,7 @@ def comparison_table(
 ) -> tuple[Table, list[str]]:
     """The comparison in ``width`` characters, and the labels of the columns that found no room.
 
-    The spread over the seeds goes first, then columns from the right; the first two always stay.
+    The spread over the seeds goes first, then columns from the right; the first one always stays.
 
     Args:
         columns: of ``result.json``.
@@ -40,7 +40,7 @@ def comparison_table(
     if _width(columns, texts, labels) > width:
         texts = [[read_cell(column, row).text for column in columns] for row in rows]
     count = len(columns)
-    while count > 2 and _width(columns[:count], texts, labels) > width:
+    while count > 1 and _width(columns[:count], texts, labels) > width:
         count -= 1
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
     table.add_column("method", overflow="fold")

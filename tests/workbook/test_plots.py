@@ -1,0 +1,88 @@
+"""Scales, marks and histograms, where a page could mislead."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from feasible.workbook.plots import LogScale, figures, marks
+from feasible.workbook.run_directory import read_run
+from feasible.workbook.weights import weight_histogram
+
+
+def test_zero_has_a_place_left_of_everything_else():
+    scale = LogScale.of([0.0, 1e-3, 2.0])
+    axis = scale.axis("violation")
+    assert axis["ticktext"][0] == "0"
+    assert axis["tickvals"][0] == scale.place(0.0) == 1e-4
+    assert scale.place(1e-3) == 1e-3
+    assert 10 ** axis["range"][0] < 1e-4 < 2.0 < 10 ** axis["range"][1]
+
+
+def test_no_zero_no_tick_for_it():
+    scale = LogScale.of([0.02, 0.5])
+    assert scale.zero is None
+    assert "0" not in scale.axis("")["ticktext"]
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0], [], [math.nan], [1.0], [1e-300, 1.0], [0.0, math.inf]])
+def test_every_scale_is_finite(values: list[float]):
+    scale = LogScale.of(values)
+    low, high = scale.axis("")["range"]
+    assert low < high
+    assert high - low < 16
+    places = [scale.place(value) for value in values]
+    assert all(place is None or math.isfinite(math.log10(place)) for place in places)
+
+
+def test_what_is_not_finite_is_not_drawn():
+    assert LogScale.of([1.0]).place(math.inf) is None
+
+
+def test_marks_differ_in_more_than_colour(example_run: Path):
+    shown = marks(read_run(example_run))
+    assert [mark.variant for mark in shown] == ["unconstrained", "project", "penalty"]
+    assert len({mark.symbol for mark in shown}) == 3
+
+
+def test_curves_are_medians_over_the_seeds(example_run: Path):
+    run = read_run(example_run)
+    loss = next(figure for figure in figures(run) if figure.name == "curve-train-loss")
+    trace = loss.data[0]
+    assert trace["x"] == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert trace["customdata"][0] == pytest.approx(2 * math.exp(-0.4) + 0.005)
+
+
+def test_weights_on_a_bound_fall_into_the_bin_around_it(example_run: Path):
+    found = weight_histogram(read_run(example_run), ["project"])
+    assert found is not None
+    assert found.bounds == [0.0]
+    assert found.patterns == ["*.weight"]
+    nearest = int(np.argmin(np.abs(found.centres)))
+    assert found.centres[nearest] == pytest.approx(0.0, abs=1e-12)
+    assert found.shares["project"][nearest] == max(found.shares["project"])
+    assert sum(found.shares["project"]) == pytest.approx(1.0)
+
+
+def test_outliers_are_counted_at_the_edge(example_run: Path):
+    for seed in (0, 1):
+        path = example_run / "runs" / "project" / str(seed) / "model.safetensors"
+        values = torch.linspace(0, 1, 2000)
+        values[0] = 1e6
+        save_file({"hidden1.weight": values}, path)
+    found = weight_histogram(read_run(example_run), ["project"])
+    assert found is not None
+    assert max(found.centres) < 10
+    assert sum(found.shares["project"]) == pytest.approx(1.0)
+
+
+def test_constant_and_non_finite_weights_have_a_histogram(example_run: Path):
+    for seed in (0, 1):
+        path = example_run / "runs" / "project" / str(seed) / "model.safetensors"
+        save_file({"hidden1.weight": torch.tensor([0.0, 0.0, torch.nan, torch.inf])}, path)
+    found = weight_histogram(read_run(example_run), ["project"])
+    assert found is not None
+    assert sum(found.shares["project"]) == pytest.approx(1.0)
