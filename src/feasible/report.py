@@ -99,34 +99,22 @@ class Report:
 
     def __str__(self) -> str:
         heading = (
-            "constraint",
-            "guarantee",
-            "scope",
-            "worst violation",
-            "violated",
-            "active",
-            "stationarity",
+            "constraint,guarantee,scope,worst violation,violated,active,stationarity,multiplier,shadow price"
         )
-        heading += ("multiplier", "shadow price", "saturated")
-        rows = [heading]
+        rows = [[*heading.split(","), "saturated"]]
         for row in self.rows:
-            numbers = (_number(row.worst_violation), _percent(row.share_violated), _percent(row.active_share))
-            numbers += (_number(row.stationarity), _number(row.multiplier), _number(row.shadow_price))
-            rows.append((row.name, row.guarantee, row.scope, *numbers, _percent(row.saturation)))
+            shares = (row.share_violated, row.active_share)
+            numbers = (row.stationarity, row.multiplier, row.shadow_price)
+            checked = [_number(row.worst_violation), *map(_percent, shares), *map(_number, numbers)]
+            rows.append([row.name, row.guarantee, row.scope, *checked, _percent(row.saturation)])
         said = [f"{row.name}: {row.diagnosis}" for row in self.rows if row.diagnosis]
         return "\n".join([table(rows), *said, *self.notes])
 
     def _repr_html_(self) -> str:
-        frame = [("constraint", "guarantee", "scope", "worst violation", "multiplier", "diagnosis")]
+        frame = [["constraint", "guarantee", "scope", "worst violation", "multiplier", "diagnosis"]]
         for row in self.rows:
-            cells = (
-                row.name,
-                row.guarantee,
-                row.scope,
-                _number(row.worst_violation),
-                _number(row.multiplier),
-            )
-            frame.append((*cells, row.diagnosis))
+            numbers = [_number(row.worst_violation), _number(row.multiplier)]
+            frame.append([row.name, row.guarantee, row.scope, *numbers, row.diagnosis])
         head, *body = ("".join(f"<td>{html.escape(cell)}</td>" for cell in line) for line in frame)
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
         lines = "".join(f"<tr>{line}</tr>" for line in body)

@@ -25,6 +25,7 @@ class Constant:
         _check_finite(self, value=self.value)
 
     def __call__(self, step: int) -> float:
+        """The value."""
         return self.value
 
 
@@ -47,6 +48,7 @@ class Linear:
             raise ValueError(f"Linear: steps must be at least 1, got {self.steps}.")
 
     def __call__(self, step: int) -> float:
+        """The value at this step."""
         share = min(max(step / self.steps, 0.0), 1.0)
         return self.start + (self.end - self.start) * share
 
@@ -73,6 +75,7 @@ class Exponential:
             raise ValueError(f"Exponential: minimum {self.minimum:g} exceeds maximum {self.maximum:g}.")
 
     def __call__(self, step: int) -> float:
+        """The value at this step."""
         try:
             grown = self.start * self.factor**step
         except OverflowError:

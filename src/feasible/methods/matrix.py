@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import MISSING, fields
 
 from feasible import methods
 from feasible.errors import UnsupportedError
@@ -16,8 +17,13 @@ def examples() -> dict[str, Method]:
     for name in methods.__all__:
         member = getattr(methods, name)
         if isinstance(member, type) and issubclass(member, Method) and member is not Method:
-            found[name] = member(1.0) if "weight" in member.__dataclass_fields__ else member()
+            found[name] = _example(member)
     return found
+
+
+def _example(method: type[Method]) -> Method:
+    required = [f.name for f in fields(method) if f.default is MISSING and f.default_factory is MISSING]
+    return method(**dict.fromkeys(required, 1.0))
 
 
 def works_with(set: Set, for_values: bool = False) -> list[str]:

@@ -38,7 +38,7 @@ class Slot:
         else:
             module, attribute = self.owners[0]
             if self.chart is not None:
-                self.leaf = module.parametrizations[attribute].original  # type: ignore
+                self.leaf = module.parametrizations[attribute].original  # type: ignore[index, union-attr]
             else:
                 self.leaf = module._parameters[attribute]  # type: ignore[assignment]
         return self.leaf
@@ -64,7 +64,7 @@ class Slot:
         shared: nn.Parameter | None = None
         for module, attribute in self.owners:
             parametrize.register_parametrization(module, attribute, chart, unsafe=True)
-            holder = module.parametrizations[attribute]  # type: ignore[index, union-attr]
+            holder = module.parametrizations[attribute]  # type: ignore[index]
             if shared is None:
                 start = holder.original.detach().clone()  # type: ignore[union-attr]
                 shared = nn.Parameter(start, requires_grad=weight.requires_grad)
@@ -107,10 +107,11 @@ def remember_order(module: nn.Module) -> None:
 
 
 def _declared_order(module: nn.Module, attribute: str) -> Sequence[str]:
-    return module.__dict__.get(ORDERS, (*module._parameters, attribute))
+    order: Sequence[str] = module.__dict__.get(ORDERS, (*module._parameters, attribute))
+    return order
 
 
-def _restore_order(parameters: dict[str, Tensor | None], order: Sequence[str]) -> None:
+def _restore_order(parameters: dict[str, nn.Parameter | None], order: Sequence[str]) -> None:
     known = {name: parameters.pop(name) for name in list(parameters)}
     parameters.update({name: known.pop(name) for name in order if name in known})
     parameters.update(known)

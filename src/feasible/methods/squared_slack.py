@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -11,6 +12,9 @@ from torch import Tensor
 from feasible.methods.method import Method, Pull, State
 from feasible.schedules import check_weight
 from feasible.sets import Set
+
+LEAST_SLACK = 1e-6
+"""Slacks stop here on their way to 0, from where they could not come back."""
 
 
 @final
@@ -61,32 +65,28 @@ class SquaredSlack(Method):
             raise ValueError(f"SquaredSlack: slack_lr must be in (0, 1], got {self.slack_lr!r}.")
 
     def bind(self, value: Tensor, set: Set) -> State:
-        """A multiplier and a slack for every slack function of the value."""
+        """A multiplier and a slack for every slack function; the slack is NaN until its value is seen."""
         slack = _slacks(value.detach().to(torch.promote_types(value.dtype, torch.float32)), set)
-        return {"multiplier": torch.zeros_like(slack), "slack": self._first_root(slack)}
-
-    def _first_root(self, slack: Tensor) -> Tensor:
-        typical = slack.square().mean().sqrt()
-        least = torch.where(typical > 0, typical, torch.ones_like(typical)) / 100
-        return torch.maximum(slack, least).sqrt()
+        return {"multiplier": torch.zeros_like(slack), "slack": torch.full_like(slack, math.nan)}
 
     def pull(self, mean: Tensor, set: Set, state: State, step: int) -> Pull:
         """``⟨μ, h⟩ + ρ/2 ‖h‖²`` and its gradient with respect to the value."""
         with torch.enable_grad():
             at = mean.detach().requires_grad_()
-            gap = _slacks(at, set) - state["slack"].square()
+            value = _slacks(at, set)
+            gap = value - _seen(state["slack"], value.detach()).square()
             amount = (state["multiplier"] * gap).sum() + self.penalty / 2 * gap.square().sum()
             (gradient,) = torch.autograd.grad(amount, at)
         return Pull(amount.detach(), gradient)
 
     def update(self, mean: Tensor, set: Set, state: State, step: int, full: bool) -> State:
         """Descent in the slack, ascent in the multiplier."""
-        slack, multiplier = state["slack"], state["multiplier"]
-        value = _slacks(mean, set)
+        multiplier, value = state["multiplier"], _slacks(mean, set)
+        slack = _seen(state["slack"], value)
         force = multiplier + self.penalty * (value - slack.square())
         curvature = 2 * force.abs() + 4 * self.penalty * slack.square()
-        moved = slack + (1.0 if full else self.slack_lr) * 2 * slack * force / curvature.clamp_min(1e-30)
-        moved = moved.clamp_min(1e-6)
+        share = 1.0 if full else self.slack_lr
+        moved = (slack + share * 2 * slack * force / curvature).clamp_min(LEAST_SLACK)
         rate = self.penalty if full else self.dual_lr
         return {"slack": moved, "multiplier": multiplier + rate * (value - moved.square())}
 
@@ -96,6 +96,13 @@ class SquaredSlack(Method):
             at = mean.detach().requires_grad_()
             (pulled,) = torch.autograd.grad((state["multiplier"] * _slacks(at, set)).sum(), at)
         return pulled
+
+
+def _seen(slack: Tensor, value: Tensor) -> Tensor:
+    """The slack, or the root of the value's own where none was kept before; never 0, a stationary point."""
+    typical = value.square().mean().sqrt()
+    least = torch.where(typical > 0, typical, torch.ones_like(typical)) / 100
+    return torch.where(slack.isnan(), torch.maximum(value, least).sqrt(), slack)
 
 
 def _slacks(value: Tensor, set: Set) -> Tensor:

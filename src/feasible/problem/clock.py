@@ -156,7 +156,7 @@ class Skips:
         mask = found.reshape(()) > 0
         host = torch.empty((), dtype=torch.bool, pin_memory=True)
         host.copy_(mask, non_blocking=True)
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
         self._pending.append((host, event))
         return False, mask
@@ -195,7 +195,7 @@ class Clock:
     def watch(self, loss: Tensor) -> None:
         """Notice when a backward pass goes through this loss."""
         if not self._backward_ran and loss.requires_grad:
-            loss.register_hook(self._mark_backward)
+            loss.register_hook(self._mark_backward)  # type: ignore[no-untyped-call]
 
     def _mark_backward(self, gradient: Tensor) -> None:
         self._backward_ran = True

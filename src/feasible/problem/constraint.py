@@ -95,7 +95,7 @@ class Constraint:
         """The first value decides shape, dtype and device."""
         if not value.is_floating_point():
             raise ValueError(
-                f"{self.name}: expected a floating-point tensor, got {value.dtype}. Convert it with .float()."
+                f"{self.name}: expected floating-point numbers, got {value.dtype}. Convert with .float()."
             )
         if self.spec.per != "value" and value.dim() == 0:
             raise ValueError(
@@ -209,12 +209,10 @@ class Registry(Protocol):
 class Handle:
     """What ``constrain``, ``freeze`` and ``require`` return: a grip on what was declared."""
 
-    def __init__(
-        self, name: str, constraints: list[Constraint], remove: Callable[[list[Constraint]], None]
-    ) -> None:
+    def __init__(self, name: str, constraints: list[Constraint], problem: Registry) -> None:
         self.name = name
         self._constraints = constraints
-        self._remove = remove
+        self._problem = problem
 
     @property
     def violation(self) -> float:
@@ -284,9 +282,7 @@ def multiplier_of(constraint: Constraint) -> Tensor | None:
         return None
     if isinstance(constraint.measure, IndexedSample):
         return constraint.state["multiplier"].clone()
-    if constraint.window.records:
-        mean = constraint.window.mean()
-    else:
-        mean = torch.zeros_like(constraint.state["multiplier"])
+    seen = constraint.window.records
+    mean = constraint.window.mean() if seen else torch.zeros_like(constraint.state["multiplier"])
     found = constraint.method.multiplier(mean, constraint.measure.set, constraint.state)
     return None if found is None else found.clone()

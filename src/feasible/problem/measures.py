@@ -224,7 +224,7 @@ class IndexedSample(Measure):
         if (
             index.device.type == "cpu"
             and len(index)
-            and not (0 <= int(index.min()) and int(index.max()) < self.size)
+            and not (int(index.min()) >= 0 and int(index.max()) < self.size)
         ):
             raise ValueError(
                 f"{name}: indices must be in 0 … {self.size - 1} (size={self.size}), "
@@ -262,7 +262,7 @@ class IndexedSample(Measure):
     def update(self, state: State, step: int, full: bool, window: Window) -> State:
         """Each sample seen in the window updates its own row, on the mean of its values."""
         value, index = window.samples()
-        seen, inverse, count = index.unique(return_inverse=True, return_counts=True)
+        seen, inverse, count = torch.unique(index, return_inverse=True, return_counts=True)
         total = value.new_zeros((len(seen), *value.shape[1:])).index_add_(0, inverse, value)
         mean = total / count.reshape(-1, *[1] * (value.dim() - 1))
         rows = _rows(state, seen)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
@@ -206,7 +205,7 @@ class Problem:
     def _check_latent(self, slot: Slot, method: Method) -> None:
         if slot.bare is not None:
             raise UnsupportedError(
-                f"{type(method).__name__} needs a module that owns {slot.name!r}, and this problem holds bare tensors.\n"
+                f"{type(method).__name__} needs a module that owns {slot.name!r}, and the problem holds bare tensors.\n"
                 "  Use Project, or put the tensor into an nn.Module."
             )
         holder = next(
@@ -220,7 +219,7 @@ class Problem:
             )
 
     def _names(self, name: str | None, slots: Sequence[Slot]) -> list[str]:
-        names = []
+        names: list[str] = []
         for slot in slots:
             base = slot.name if name is None else name if len(slots) == 1 else f"{name}/{slot.name}"
             taken = {*self._declared, *names}
@@ -234,19 +233,21 @@ class Problem:
 
     def _add(self, name: str, constraints: list[Constraint]) -> Handle:
         self.constraints.extend(constraints)
-        self._refresh()
-        return Handle(name, constraints, _Registry(self._refresh, self._remove))
+        self.refresh()
+        return Handle(name, constraints, self)
 
-    def _remove(self, constraints: list[Constraint]) -> None:
+    def remove(self, constraints: list[Constraint]) -> None:
+        """Take constraints back; ``handle.remove()`` calls it."""
         for constraint in constraints:
             if constraint not in self.constraints:
                 continue
             self.constraints.remove(constraint)
             if constraint.slot is not None and constraint.enabled:
                 self._uninstall(constraint)
-        self._refresh()
+        self.refresh()
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Constraints have come, gone or been switched."""
         self._terms = [constraint for constraint in self.constraints if constraint.has_term]
         self._declared = {constraint.name: constraint for constraint in self.constraints}
         self._clock.replan()
@@ -499,7 +500,7 @@ class Problem:
                     self._pending[constraint.name] = saved
                 else:
                     checkpoint.restore(constraint, saved)
-        self._refresh()
+        self.refresh()
         self._ever_ticked = False
 
     def _save_with_optimizer(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
@@ -512,14 +513,6 @@ class Problem:
 
     def __repr__(self) -> str:
         return overview(self.slots, self.constraints)
-
-
-@dataclass(frozen=True)
-class _Registry:
-    """The problem as its handles see it."""
-
-    refresh: Callable[[], None]
-    remove: Callable[[list[Constraint]], None]
 
 
 def _check_kinds(set: Set, by: Method | None) -> None:
