@@ -66,11 +66,13 @@ class AugmentedLagrangian(Method):
         target = next_multiplier(mean, multiplier, set, penalty)
         return Pull((_square(target) - _square(multiplier)) / (2 * penalty), target)
 
-    def update(self, mean: Tensor, set: Set, state: State, step: int, full: bool) -> State:
+    def update(
+        self, mean: Tensor, set: Set, state: State, step: int, full: bool, pull: Pull | None = None
+    ) -> State:
         """``λ + η (λ⁺ − λ)``."""
         penalty = value_at(self.penalty, step)
         multiplier = state["multiplier"]
-        target = next_multiplier(mean, multiplier, set, penalty)
+        target = pull.gradient if pull else next_multiplier(mean, multiplier, set, penalty)
         return {"multiplier": target if full else multiplier.lerp(target, min(1.0, self.dual_lr / penalty))}
 
 

@@ -62,7 +62,9 @@ class Lagrangian(Method):
         multiplier = state["multiplier"]
         return Pull((multiplier * (mean - state["member"])).sum(), multiplier)
 
-    def update(self, mean: Tensor, set: Set, state: State, step: int, full: bool) -> State:
+    def update(
+        self, mean: Tensor, set: Set, state: State, step: int, full: bool, pull: Pull | None = None
+    ) -> State:
         """The proximal ascent step; the projected point is the member that attains the new ``σ(λ)``."""
         rate = value_at(self.dual_lr, step)
         multiplier = next_multiplier(mean, state["multiplier"], set, rate)

@@ -81,8 +81,14 @@ class Method(ABC):
         """Value and gradient of the term at ``mean``; ``None``: this method adds nothing to the loss."""
         return None
 
-    def update(self, mean: Tensor, set: Set, state: State, step: int, full: bool) -> State:
-        """The tensors of the state that change when the clock has ticked; ``full``: take the whole step."""
+    def update(
+        self, mean: Tensor, set: Set, state: State, step: int, full: bool, pull: Pull | None = None
+    ) -> State:
+        """The tensors of the state that change when the clock has ticked.
+
+        ``full``: take the whole step. ``pull``: what ``pull`` returned for this very mean and state, if it
+        is still known.
+        """
         return {}
 
     def multiplier(self, mean: Tensor, set: Set, state: State) -> Tensor | None:

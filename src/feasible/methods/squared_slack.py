@@ -79,7 +79,9 @@ class SquaredSlack(Method):
             (gradient,) = torch.autograd.grad(amount, at)
         return Pull(amount.detach(), gradient)
 
-    def update(self, mean: Tensor, set: Set, state: State, step: int, full: bool) -> State:
+    def update(
+        self, mean: Tensor, set: Set, state: State, step: int, full: bool, pull: Pull | None = None
+    ) -> State:
         """Descent in the slack, ascent in the multiplier."""
         multiplier, value = state["multiplier"], _slacks(mean, set)
         slack = _seen(state["slack"], value)

@@ -193,11 +193,11 @@ class Clock:
             self._backward_ran = False
 
     def watch(self, loss: Tensor) -> None:
-        """Notice when a backward pass goes through this loss."""
-        if not self._backward_ran and loss.requires_grad:
-            loss.register_hook(self._mark_backward)  # type: ignore[no-untyped-call]
+        """Notice when a backward pass goes through this loss (a hook on its node is the cheapest there is)."""
+        if not self._backward_ran and loss.grad_fn is not None:
+            loss.grad_fn.register_prehook(self._mark_backward)
 
-    def _mark_backward(self, gradient: Tensor) -> None:
+    def _mark_backward(self, gradients: object) -> None:
         self._backward_ran = True
 
     def _no_gradients(self) -> bool:

@@ -56,7 +56,7 @@ class Constraint:
     """Share of saturated entries when the chart was taken away."""
     _shape: tuple[int, ...] = ()
     _amounts: list[Tensor] = field(default_factory=list)
-    _nonfinite: int = 0
+    _nonfinite: Tensor | int = 0
     _origin: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -148,7 +148,8 @@ class Constraint:
         if (value.dim() == 0 and self.spec.per != "value") or self.measure.shape(value) != self._shape:
             batch = "" if self.spec.per == "value" else "(batch) + "
             raise ValueError(
-                f"{self.name}: expected a value of shape {batch}{self._shape} as in its first step, got {tuple(value.shape)}."
+                f"{self.name}: expected a value of shape {batch}{self._shape} as in its first step, "
+                f"got {tuple(value.shape)}."
             )
         return value, index
 
@@ -185,15 +186,16 @@ class Constraint:
             self._flush()
 
     def _flush(self) -> None:
+        """The count stays on the device: reading it back would make the host wait."""
         if self._amounts:
-            self._nonfinite += int((~torch.stack(self._amounts).isfinite()).sum())
+            self._nonfinite = self._nonfinite + (~torch.stack(self._amounts).isfinite()).sum()
             self._amounts.clear()
 
     @property
     def nonfinite(self) -> int:
         """How many recorded terms were not finite."""
         self._flush()
-        return self._nonfinite
+        return int(self._nonfinite)
 
 
 class Registry(Protocol):

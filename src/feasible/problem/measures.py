@@ -70,6 +70,8 @@ class WholeValue(Measure):
     def __init__(self, method: Method, set: Set, average: str | float | None = None) -> None:
         super().__init__(method, set)
         self.average = average
+        self._latest: tuple[Tensor, Pull] | None = None
+        """The last pull and where it was taken: the update of a single record need not compute it again."""
 
     def pull(
         self,
@@ -82,8 +84,13 @@ class WholeValue(Measure):
     ) -> Pull:
         """The method's pull at the mean that the average policy asks for."""
         at = self._settle(detached(value), 1, state, window, moment)
+        return self._pull(at, state, step, moment)
+
+    def _pull(self, at: Tensor, state: State, step: int, moment: Moment | None) -> Pull:
         pull = self.method.pull(at, self.set, state, step)
         assert pull is not None
+        if moment is not None:
+            self._latest = (at, pull)
         return pull
 
     def _settle(
@@ -109,7 +116,9 @@ class WholeValue(Measure):
             mean = changed["average"] = _running(state["average"], mean, self.average)
         elif self.average == "window":
             changed["average"] = mean
-        return {**changed, **self.method.update(mean, self.set, state, step, full)}
+        latest, self._latest = self._latest, None
+        pull = latest[1] if latest is not None and latest[0] is mean else None
+        return {**changed, **self.method.update(mean, self.set, state, step, full, pull)}
 
 
 class EverySample(Measure):
@@ -173,8 +182,7 @@ class SampleDistance(WholeValue):
         """The chain rule: the multiplier of the reduced distance times its gradient in the samples."""
         reduced = self.reduced_distance(detached(value))
         excess = self._settle(reduced.amount - state["tolerance"], len(value), state, window, moment)
-        pull = self.method.pull(excess, self.set, state, step)
-        assert pull is not None
+        pull = self._pull(excess, state, step, moment)
         return Pull(pull.amount, reduced.gradient * pull.gradient)
 
     def reduced_distance(self, value: Tensor) -> Pull:

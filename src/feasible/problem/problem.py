@@ -345,7 +345,7 @@ class Problem:
         total = task_loss
         for term in self._evaluate(values, named).values():
             total = total + term
-        if torch.is_grad_enabled():
+        if self._terms and torch.is_grad_enabled():
             self._clock.watch(total)
         return total
 

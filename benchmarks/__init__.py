@@ -1,0 +1,1 @@
+"""Ratios against hand-written peers, in one run: ``python -m benchmarks [NAME …]``."""
