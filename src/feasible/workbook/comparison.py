@@ -174,11 +174,9 @@ def _cell(key: str, finished: Runs) -> Any:
 
 
 def _guarantee(finished: Runs) -> str:
-    """The guarantees without the names of the rules, where they are the same on every seed."""
-    kinds = dict.fromkeys(
-        sentence.split(": ", 1)[1].split(" (")[0] for run in finished for sentence in run["guarantees"]
-    )
-    return ", ".join(kinds) or "none"
+    """The guarantees of all rules; where seeds differ, all that were seen."""
+    kinds = dict.fromkeys(kind for run in finished for kind in run["guarantees"])
+    return " / ".join(kinds) or "none"
 
 
 def _spread(values: Iterable[float | None]) -> dict[str, float] | str:

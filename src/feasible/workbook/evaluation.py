@@ -13,8 +13,10 @@ from feasible.report import Report
 from feasible.sets import Set
 from feasible.workbook.configuration import Variant
 from feasible.workbook.data import Dataset
+from feasible.workbook.declaration import identifier
 from feasible.workbook.measurement import Finding, at_bound, measure, share, watch_weights, worst
 from feasible.workbook.models import output_range
+from feasible.workbook.rules import Rule
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,17 @@ class Evaluation:
         }
 
 
+_STRENGTHS: tuple[str, ...] = (
+    "broken",
+    "encouraged",
+    "at these points",
+    "projected",
+    "exact",
+    "by construction",
+)
+"""From the weakest guarantee to the strongest."""
+
+
 class Judge:
     """Measures one network by the rules of its experiment; the sets are bound before training begins."""
 
@@ -92,11 +105,17 @@ class Judge:
         return prediction
 
     def guarantees(self, report: Report) -> list[str]:
-        """What is known to hold, and how far, one sentence a rule."""
-        rows = report.rows
-        said = [f"{row.name}: {row.guarantee} ({row.scope})" for row in rows]
-        proven = [rule.name for rule in self._value_rules if self._is_proven(rule.set)]
-        return [*said, *(f"{name}: by construction (every input)" for name in proven)]
+        """What is known to hold, in a few words a rule: proven, reported by the library, or nothing."""
+        return [self._guarantee(rule, report) for rule in self.variant.rules]
+
+    def _guarantee(self, rule: Rule, report: Report) -> str:
+        if rule.value is not None and self._is_proven(rule.set):
+            return "by construction, every input"
+        names = (rule.name, identifier(rule.name))
+        kinds = [
+            row.guarantee for row in report.rows if row.name in names or row.name.startswith(f"{rule.name}/")
+        ]
+        return min(kinds, key=_STRENGTHS.index, default="none")
 
     @torch.no_grad()
     def _is_proven(self, set: Set) -> bool:

@@ -16,7 +16,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -158,7 +157,7 @@ def _environment(experiment: Experiment, command_line: Sequence[str]) -> dict[st
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "threads": torch.get_num_threads(),
+        "threads": experiment.budget.threads,
         "seeds": list(experiment.budget.seed_list),
         "command_line": list(command_line),
         "started": _now(),

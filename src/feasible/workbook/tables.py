@@ -75,6 +75,8 @@ class TrainingTable(Table):
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: Positive = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Whether the learning rate stays, or falls to 0 along a cosine until the last epoch."""
     batch_size: Count = 64
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Amount = 0.0
@@ -136,6 +138,8 @@ class BudgetTable(Table):
     epochs: Count = 50
     seconds: Positive | None = None
     """A training stops after the epoch in which it has used so much processor time."""
+    threads: Count = 1
+    """Of torch: more are slower on networks this small, and their number changes the last digits."""
 
     @property
     def seed_list(self) -> tuple[int, ...]:

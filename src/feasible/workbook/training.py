@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 
 import feasible as fs
 from feasible.workbook.configuration import Experiment, Variant
@@ -63,7 +65,7 @@ def train(
     progress.run_started(variant.name, seed, experiment.budget.epochs)
     history: list[Mapping[str, float]] = []
     try:
-        with torch.random.fork_rng(devices=()):
+        with torch.random.fork_rng(devices=()), _threads(experiment.budget.threads):
             torch.manual_seed(seed)
             result = _train(experiment, variant, seed, dataset, progress, history)
     except (fs.UnsupportedError, DivergedError) as error:
@@ -74,6 +76,16 @@ def train(
         raise
     progress.run_finished(variant.name, seed, result.status, result.reason)
     return result
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _train(
@@ -91,11 +103,13 @@ def _train(
     optimizer = make_optimizer(variant.training, model)
     if problem.constraints:
         problem.attach(optimizer)
+    decay = make_schedule(variant.training, optimizer, experiment.budget.epochs)
     order = torch.Generator().manual_seed(seed)
     steps: list[float] = []
     for epoch in range(1, experiment.budget.epochs + 1):
         for rows in batches(len(dataset.x_train), variant.training.batch_size, order):
             steps.append(_step(model, problem, optimizer, variant, dataset, rows))
+        decay.step()
         row = {"epoch": float(epoch), **judge.evaluate().history()}
         history.append(row)
         progress.epoch_finished(variant.name, seed, epoch, row)
@@ -162,6 +176,13 @@ def make_optimizer(training: TrainingTable, model: nn.Module) -> Optimizer:
     if training.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=step, weight_decay=decay)
     return torch.optim.SGD(parameters, lr=step, weight_decay=decay, momentum=training.momentum)
+
+
+def make_schedule(training: TrainingTable, optimizer: Optimizer, epochs: int) -> LRScheduler:
+    """How the learning rate changes from epoch to epoch."""
+    if training.schedule == "cosine":
+        return CosineAnnealingLR(optimizer, epochs)
+    return LambdaLR(optimizer, lambda epoch: 1.0)
 
 
 def _described(final: Evaluation, judge: Judge, problem: fs.Problem, variant: Variant) -> dict[str, Any]:
