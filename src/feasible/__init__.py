@@ -1,42 +1,21 @@
 """Train neural networks under constraints: which set, on what, by which method, and the proof."""
 
-from feasible import schedules
+from feasible import methods, schedules, sets
 from feasible.errors import UnsupportedError
-from feasible.methods import (
-    AugmentedLagrangian,
-    Barrier,
-    Lagrangian,
-    Method,
-    Penalty,
-    Project,
-    Reparametrize,
-    SquaredSlack,
-)
+from feasible.methods import *
 from feasible.problem import Problem
 from feasible.report import Report
-from feasible.sets import Box, Equal, Frozen, L2Ball, NonNegative, Set, Simplex, SumTo
+from feasible.sets import *
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "AugmentedLagrangian",
-    "Barrier",
-    "Box",
-    "Equal",
-    "Frozen",
-    "L2Ball",
-    "Lagrangian",
-    "Method",
-    "NonNegative",
-    "Penalty",
     "Problem",
-    "Project",
-    "Reparametrize",
     "Report",
-    "Set",
-    "Simplex",
-    "SquaredSlack",
-    "SumTo",
     "UnsupportedError",
+    "methods",
     "schedules",
+    "sets",
+    *methods.__all__,
+    *sets.__all__,
 ]

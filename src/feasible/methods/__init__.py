@@ -1,21 +1,31 @@
 """How a constraint is enforced: frozen specifications, one method a file."""
 
-from feasible.methods.augmented_lagrangian import AugmentedLagrangian
-from feasible.methods.barrier import Barrier
-from feasible.methods.lagrangian import Lagrangian
+from feasible.methods import (
+    augmented_lagrangian,
+    barrier,
+    lagrangian,
+    penalty,
+    project,
+    reparametrize,
+    squared_slack,
+)
+from feasible.methods.augmented_lagrangian import *
+from feasible.methods.barrier import *
+from feasible.methods.lagrangian import *
 from feasible.methods.method import Method
-from feasible.methods.penalty import Penalty
-from feasible.methods.project import Project
-from feasible.methods.reparametrize import Reparametrize
-from feasible.methods.squared_slack import SquaredSlack
+from feasible.methods.penalty import *
+from feasible.methods.project import *
+from feasible.methods.reparametrize import *
+from feasible.methods.squared_slack import *
 
+# Each file names what it offers; nothing has to be repeated here.
 __all__ = [
-    "AugmentedLagrangian",
-    "Barrier",
-    "Lagrangian",
     "Method",
-    "Penalty",
-    "Project",
-    "Reparametrize",
-    "SquaredSlack",
+    *augmented_lagrangian.__all__,
+    *barrier.__all__,
+    *lagrangian.__all__,
+    *penalty.__all__,
+    *project.__all__,
+    *reparametrize.__all__,
+    *squared_slack.__all__,
 ]

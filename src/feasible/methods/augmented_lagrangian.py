@@ -12,6 +12,8 @@ from feasible.methods.method import Method, Pull, State, state_like
 from feasible.schedules import Schedule, check_weight, value_at
 from feasible.sets import Set
 
+__all__ = ["AugmentedLagrangian"]
+
 
 @final
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from feasible.methods.slot import Slot
 from feasible.schedules import Exponential, Schedule, check_weight, value_at
 from feasible.sets import Set
 
+__all__ = ["Barrier"]
+
 CONTINUATION = 0.01
 """Below this slack the cost goes on as a parabola: a step too far is pulled back, not lost in NaN."""
 

@@ -12,6 +12,8 @@ from feasible.methods.method import Method, Pull, State
 from feasible.schedules import Schedule, check_weight, value_at
 from feasible.sets import Set
 
+__all__ = ["Penalty"]
+
 
 @final
 @dataclass(frozen=True)

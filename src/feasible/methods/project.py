@@ -13,6 +13,8 @@ from feasible.methods.moments import Moments
 from feasible.methods.slot import Slot
 from feasible.sets import Frozen, Set
 
+__all__ = ["Project"]
+
 MAPPING_STEP = 0.01
 """The t of the gradient mapping: small, so that it follows the gradient wherever there is room."""
 

@@ -15,6 +15,8 @@ from feasible.methods.slot import Slot, remember_order
 from feasible.sets import Set
 from feasible.sets.charts import DEAD_SLOPE, FAINT_SLOPE, Chart
 
+__all__ = ["Reparametrize"]
+
 
 @final
 @dataclass(frozen=True)

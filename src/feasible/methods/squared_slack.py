@@ -13,6 +13,8 @@ from feasible.methods.method import Method, Pull, State
 from feasible.schedules import check_weight
 from feasible.sets import Set
 
+__all__ = ["SquaredSlack"]
+
 LEAST_SLACK = 1e-6
 """Slacks stop here on their way to 0, from where they could not come back."""
 

@@ -16,6 +16,8 @@ from feasible.sets.dykstra import dykstra
 from feasible.sets.elementwise import Bound, Box, Interval, check_broadcast
 from feasible.sets.set import Set, short
 
+__all__ = ["Flatten", "Intersection", "Where"]
+
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)

@@ -13,6 +13,8 @@ from feasible.sets.elementwise import log_barrier
 from feasible.sets.simplex import check_kind, finite_number
 from feasible.sets.units import Vectors, vector_norm
 
+__all__ = ["L2Ball"]
+
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)

@@ -14,6 +14,8 @@ from feasible.errors import UnsupportedError
 from feasible.sets.charts import HALF_LINE, INTERVAL, Chart, IntervalChart
 from feasible.sets.units import Elementwise
 
+__all__ = ["Box", "Equal", "Frozen", "NonNegative"]
+
 Bound = float | Tensor | None
 
 

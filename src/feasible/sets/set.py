@@ -6,12 +6,13 @@ import dataclasses
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from feasible.errors import UnsupportedError
+from feasible.sets.precision import roundoff, widest
 
 if TYPE_CHECKING:
     from feasible.sets.algebra import Flatten, Intersection, Where
@@ -83,7 +84,7 @@ class Set(ABC):
 
     def tolerance(self, dtype: torch.dtype) -> float:
         """Distance that ``contains`` allows by default to a value of the set's own size."""
-        return 0.0 if self.exact else 8 * torch.finfo(dtype).eps * self.size
+        return 0.0 if self.exact else roundoff(dtype) * self.size
 
     @property
     def size(self) -> float:
@@ -108,10 +109,10 @@ class Set(ABC):
         The small difference of two points is taken in float64, where it keeps its digits.
         """
         for x, g in zip(points, gradients, strict=True):
-            exact = x.double()
-            wide = self.bind(exact)
+            exact = widest(x)
+            wide = self.cast(exact)
             nearest = wide.project(exact)
-            g.copy_((nearest - wide.project(nearest - t * g.double())) / t)
+            g.copy_((nearest - wide.project(nearest - t * widest(g))) / t)
 
     # -- binding -----------------------------------------------------------------------------------
 
@@ -122,12 +123,27 @@ class Set(ABC):
             ValueError: the set cannot hold a tensor of this shape, or is empty there.
         """
         self.check_shape(like.shape)
-        changes = {
-            field.name: getattr(self, field.name).to(like)
-            for field in dataclasses.fields(self)
-            if isinstance(getattr(self, field.name), Tensor) and getattr(self, field.name).is_floating_point()
-        }
-        return dataclasses.replace(self, **changes) if changes else self
+        return self.cast(like)
+
+    def cast(self, like: Tensor) -> Set:
+        """The same set with its tensors on the device and dtype of ``like``; nothing is checked again."""
+        return self._with(
+            **{
+                field.name: getattr(self, field.name).to(like)
+                for field in dataclasses.fields(self)
+                if isinstance(getattr(self, field.name), Tensor)
+                and getattr(self, field.name).is_floating_point()
+            }
+        )
+
+    def _with(self, **changes: Any) -> Self:
+        """A copy with other values in some fields, which are known to be right."""
+        if not changes:
+            return self
+        twin = object.__new__(type(self))
+        for field in dataclasses.fields(self):
+            object.__setattr__(twin, field.name, changes.get(field.name, getattr(self, field.name)))
+        return twin
 
     def taken(self) -> dict[str, Tensor]:
         """Tensors that the set took from the weight when it was bound; a checkpoint keeps them."""
@@ -233,6 +249,8 @@ def contents(value: Any) -> Any:
         fields = tuple(contents(getattr(value, field.name)) for field in dataclasses.fields(value))
         return (type(value).__qualname__, *fields)
     if isinstance(value, Tensor):
+        if value.is_meta:
+            return (str(value.dtype), tuple(value.shape), "meta")
         numbers = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         return (str(value.dtype), tuple(value.shape), hashlib.sha256(numbers).hexdigest())
     if isinstance(value, tuple):
@@ -243,5 +261,6 @@ def contents(value: Any) -> Any:
 def short(value: Any) -> str:
     """A field as it is shown in messages: tensors by their shape."""
     if isinstance(value, Tensor):
-        return "tensor(" + "×".join(map(str, value.shape)) + ")" if value.dim() else f"{value.item():g}"
+        has_number = value.dim() == 0 and not value.is_meta
+        return f"{value.item():g}" if has_number else "tensor(" + "×".join(map(str, value.shape)) + ")"
     return f"{value:g}" if isinstance(value, float) else repr(value)

@@ -13,6 +13,8 @@ from torch import Tensor
 from feasible.sets.charts import Chart, SoftmaxChart, SumChart
 from feasible.sets.units import Vectors, along, is_differentiated, is_plain_cpu, keep_members, rounding
 
+__all__ = ["Simplex", "SumTo"]
+
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)

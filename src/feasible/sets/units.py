@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from feasible.sets.precision import wide
 from feasible.sets.set import Set
 
 
@@ -55,7 +56,7 @@ class Vectors(Set):
 
     def sum_units(self, entries: Tensor) -> Tensor:
         """One sum a vector."""
-        return entries.sum() if self.dim is None else entries.sum(self.dim)
+        return vector_sum(entries, self.dim).to(entries.dtype)
 
     def check_shape(self, shape: torch.Size) -> None:
         """The dimension must exist."""
@@ -64,6 +65,13 @@ class Vectors(Set):
                 f"{self!r} works along dimension {self.dim}, but the tensor has shape {tuple(shape)}.\n"
                 "  Choose an existing dim, or dim=None for the whole tensor as one vector."
             )
+
+    def has_empty_vectors(self, shape: torch.Size) -> bool:
+        """Whether there are vectors, and they have no entries."""
+        if self.dim is None:
+            return math.prod(shape) == 0
+        others = list(shape)
+        return others.pop(self.dim) == 0 and math.prod(others) != 0
 
     def length(self, shape: torch.Size) -> int:
         """Number of entries of one vector in a tensor of this shape."""
@@ -81,22 +89,46 @@ def along(dim: int | None, x: Tensor, rows: Callable[[Tensor], Tensor]) -> Tenso
 
 def vector_norm(x: Tensor, dim: int | None, keepdim: bool = False) -> Tensor:
     """Euclidean norm along ``dim`` that neither overflows nor underflows where the norm itself does not."""
-    if x.dtype in (torch.float32, torch.float16, torch.bfloat16) and x.device.type != "mps":
-        norm = torch.linalg.vector_norm(x, dim=dim, keepdim=keepdim, dtype=torch.float64)
-        return norm.to(x.dtype)
-    if x.numel() == 0:
-        return torch.linalg.vector_norm(x, dim=dim, keepdim=keepdim)
+    return precise_norm(x, dim, keepdim).to(x.dtype)
+
+
+def precise_norm(x: Tensor, dim: int | None, keepdim: bool = False) -> Tensor:
+    """Euclidean norm along ``dim``, in float64 where the device has it; all derivatives are 0 at 0."""
+    if not is_differentiated(x):
+        return _norm(x, dim, keepdim)
+    zero = _norm(x.detach(), dim, keepdim=True) == 0
+    norm = _norm(torch.where(zero, torch.ones_like(x), x), dim, keepdim=True)
+    norm = torch.where(zero, torch.zeros_like(norm), norm)
+    return norm if keepdim else _drop(norm, dim)
+
+
+def _norm(x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
+    if x.numel() == 0 or (x.dtype != torch.float64 and x.device.type != "mps"):
+        # Squares of single-precision numbers neither overflow nor underflow in float64.
+        dtype = None if x.dtype == torch.float64 or x.device.type == "mps" else torch.float64
+        return torch.linalg.vector_norm(x, dim=dim, keepdim=keepdim, dtype=dtype)
     scale = x.detach().abs().amax(dim=() if dim is None else dim, keepdim=True)
     scale = torch.where((scale > 0) & scale.isfinite(), scale, torch.ones_like(scale))
     norm = torch.linalg.vector_norm(x / scale, dim=dim, keepdim=True) * scale
-    if keepdim:
-        return norm
-    return norm.reshape(()) if dim is None else norm.squeeze(dim)
+    return norm if keepdim else _drop(norm, dim)
 
 
-def rounding(x: Tensor, dim: int | None) -> Tensor:
-    """What the arithmetic of a projection may lose on vectors of this size: eight units in the last place."""
-    return 8 * torch.finfo(x.dtype).eps * vector_norm(x.detach(), dim)
+def _drop(x: Tensor, dim: int | None) -> Tensor:
+    return x.reshape(()) if dim is None else x.squeeze(dim)
+
+
+def vector_sum(x: Tensor, dim: int | None, keepdim: bool = False) -> Tensor:
+    """Sum along ``dim``, of half-precision numbers in float32."""
+    rows = wide(x)
+    return rows.sum(tuple(range(x.dim())) if dim is None else dim, keepdim=keepdim)
+
+
+def shift_to_sum(rows: Tensor, total: float) -> Tensor:
+    """Rows with the same amount taken from every entry, so that each sums to ``total``."""
+    count = max(rows.shape[-1], 1)
+    shifted = rows - (rows.sum(-1, keepdim=True) - total) / count
+    # Between large numbers the first difference loses digits; the second brings them back.
+    return shifted - (shifted.sum(-1, keepdim=True) - total) / count
 
 
 def keep_members(member: Tensor, x: Tensor, projected: Tensor) -> Tensor:
@@ -113,7 +145,7 @@ def keep_members(member: Tensor, x: Tensor, projected: Tensor) -> Tensor:
 def is_differentiated(x: Tensor) -> bool:
     """Whether some kind of differentiation may look at ``x``: reverse mode, forward mode or torch.func."""
     return (
-        x.requires_grad
+        (x.requires_grad and torch.is_grad_enabled())
         or torch.autograd.forward_ad._current_level >= 0
         or torch._C._functorch.is_functorch_wrapped_tensor(x)
     )
