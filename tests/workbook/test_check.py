@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from feasible.workbook.check import check, load_state
+from feasible.workbook.check import Outlier, check, load_state
 from feasible.workbook.errors import InputError
 
 RULES = """\
@@ -48,11 +48,19 @@ def test_the_same_verdict_from_every_format(
 
 def test_the_worst_entry_comes_first_with_its_place_and_distance(tmp_path: Path, rules: Path):
     save_file(BAD, tmp_path / "model.safetensors")
-    (finding,) = check(tmp_path / "model.safetensors", rules).findings
-    assert finding.tensor == "one.weight"
-    assert finding.worst == 1.5
-    assert finding.entries[0] == ((1, 1), -1.5, 1.5)
-    assert finding.entries[1] == ((0, 1), -0.25, 0.25)
+    (judgement,) = check(tmp_path / "model.safetensors", rules).judgements
+    assert judgement.finding.tensor == "one.weight"
+    assert judgement.finding.worst == 1.5
+    assert judgement.outliers == (Outlier((1, 1), -1.5, 1.5), Outlier((0, 1), -0.25, 0.25))
+
+
+def test_a_vector_outside_its_set_has_a_distance_and_no_value(tmp_path: Path):
+    rules = _write(
+        tmp_path / "rules.toml", RULES.replace('"NonNegative"', '{ name = "L2Ball", radius = 1.0 }')
+    )
+    save_file({"one.weight": torch.tensor([[0.6, 0.8], [3.0, 4.0]])}, tmp_path / "model.safetensors")
+    (judgement,) = check(tmp_path / "model.safetensors", rules).judgements
+    assert judgement.outliers == (Outlier((1,), None, 4.0),)
 
 
 def test_the_guarantee_says_what_was_looked_at(tmp_path: Path, rules: Path):
@@ -68,7 +76,7 @@ def test_nan_obeys_nothing(tmp_path: Path, rules: Path):
     save_file({"one.weight": torch.tensor([1.0, math.nan])}, tmp_path / "model.safetensors")
     verdict = check(tmp_path / "model.safetensors", rules)
     assert not verdict.is_feasible
-    assert verdict.findings[0].entries[0][0] == (1,)
+    assert verdict.judgements[0].outliers[0].index == (1,)
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])

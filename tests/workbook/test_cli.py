@@ -195,6 +195,26 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(feasible, tmp_path: Path, wor
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.toml"]
 
 
+OWN = """\
+title = "Own"
+
+[data]
+source = "sales.csv"
+# the column to predict:
+
+target = "prise"
+"""
+
+
+def test_a_mistake_in_a_file_is_said_with_its_line(feasible, tmp_path: Path):
+    (tmp_path / "own.toml").write_text(OWN)
+    (tmp_path / "sales.csv").write_text("price,rooms\n1.0,2\n2.0,3\n3.0,4\n4.0,5\n5.0,6\n")
+    answer = feasible("run", "own.toml")
+    assert answer.code == 2
+    assert answer.err == 'feasible: own.toml, line 7: column "prise" is not in sales.csv. Closest: "price".\n'
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_refused_before_training(feasible, tmp_path: Path):
     (tmp_path / "locked").mkdir(mode=0o500)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,7 +18,7 @@ from torch import Tensor
 from feasible.sets import Frozen
 from feasible.workbook.configuration import load_rules
 from feasible.workbook.errors import InputError
-from feasible.workbook.measurement import Finding, check_weights
+from feasible.workbook.measurement import Finding, Watched, measure, watch_weights
 from feasible.workbook.origin import Origin
 from feasible.workbook.rules import Rule
 
@@ -29,15 +29,39 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "weights
 
 
 @dataclass(frozen=True)
+class Outlier:
+    """An entry, or a whole vector or matrix, outside its set."""
+
+    index: tuple[int, ...]
+    value: float | None
+    """``None`` where the set speaks of more than one entry."""
+    distance: float
+    """By how much it is outside."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one rule says of one tensor, with the worst outliers."""
+
+    finding: Finding
+    outliers: tuple[Outlier, ...]
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What the rules say of a checkpoint, with the scope of what was looked at."""
 
     checkpoint: Path
-    findings: tuple[Finding, ...]
+    judgements: tuple[Judgement, ...]
     unchecked: tuple[str, ...]
     """Rules about outputs, which a checkpoint alone cannot answer."""
     entries: int
     tensors: int
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was measured, without the outliers."""
+        return tuple(judgement.finding for judgement in self.judgements)
 
     @property
     def is_feasible(self) -> bool:
@@ -64,7 +88,7 @@ class Verdict:
             "feasible": self.is_feasible,
             "guarantee": self.guarantee,
             "unchecked": list(self.unchecked),
-            "findings": [_plain(finding) for finding in self.findings],
+            "findings": [_plain(judgement) for judgement in self.judgements],
         }
 
 
@@ -83,11 +107,23 @@ def check(checkpoint: str | Path, rules: str | Path) -> Verdict:
     state = load_state(checkpoint)
     _refuse_latent(on_weights, state, str(checkpoint))
     with Origin(str(rules), Path(rules).read_text(encoding="utf-8")).placing():
-        findings = check_weights(wanted, state)
-    names = {finding.tensor for finding in findings}
+        watched = watch_weights(wanted, state)
+    judgements = tuple(_judge(weight, state[weight.tensor]) for weight in watched)
+    names = {weight.tensor for weight in watched}
     unchecked = tuple(rule.name for rule in wanted if rule not in on_weights)
     entries = sum(state[name].numel() for name in names)
-    return Verdict(Path(checkpoint), tuple(findings), unchecked, entries, len(names))
+    return Verdict(Path(checkpoint), judgements, unchecked, entries, len(names))
+
+
+def _judge(weight: Watched, value: Tensor) -> Judgement:
+    finding = measure(weight.rule.name, weight.tensor, weight.set, value)
+    distance = weight.set.distance(value)
+    values = value if distance.shape == value.shape else None
+    outliers = (
+        Outlier(index, None if values is None else float(values[index]), float(distance[index]))
+        for index, *_ in finding.entries
+    )
+    return Judgement(finding, tuple(outliers))
 
 
 def load_state(path: str | Path) -> dict[str, Tensor]:
@@ -165,18 +201,15 @@ def _on_weights(rules: list[Rule], path: str | Path) -> list[Rule]:
     return chosen
 
 
-def _plain(finding: Finding) -> dict[str, Any]:
-    entries = [
-        {"index": list(index), "value": value, "distance": distance}
-        for index, value, distance in finding.entries
-    ]
+def _plain(judgement: Judgement) -> dict[str, Any]:
+    finding = judgement.finding
     return {
         "rule": finding.rule,
         "tensor": finding.tensor,
         "feasible": finding.feasible,
         "worst": finding.worst,
         "share": finding.share,
-        "entries": entries,
+        "entries": [asdict(outlier) for outlier in judgement.outliers],
     }
 
 

@@ -17,6 +17,7 @@ from feasible.workbook.cells import show
 from feasible.workbook.comparison_table import comparison_table
 
 if TYPE_CHECKING:
+    from feasible.workbook.check import Judgement
     from feasible.workbook.measurement import Finding
 
 
@@ -91,18 +92,19 @@ class Screen:
         if left_out:
             self.show(f"Not shown at this width: {', '.join(left_out)}.")
 
-    def violations(self, findings: Sequence[Finding]) -> None:
+    def violations(self, judgements: Sequence[Judgement]) -> None:
         """The worst entries of every rule that a tensor breaks."""
-        for finding in findings:
+        for judgement in judgements:
+            finding = judgement.finding
             if not finding.feasible:
                 self.heading(_headline(finding))
                 table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
                 table.add_column("entry", overflow="fold")
                 table.add_column("value", justify="right")
                 table.add_column("outside by", justify="right")
-                for index, value, distance in finding.entries:
-                    place = f"{finding.tensor}[{', '.join(map(str, index))}]"
-                    table.add_row(Text(place), show(value, ".6g"), show(distance, ".3g"))
+                for outlier in judgement.outliers:
+                    place = f"{finding.tensor}[{', '.join(map(str, outlier.index))}]"
+                    table.add_row(Text(place), show(outlier.value, ".6g"), show(outlier.distance, ".3g"))
                 self.show(table)
 
     def document(self, content: Mapping[str, Any] | Sequence[Any]) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from feasible import __version__
@@ -74,6 +75,16 @@ def figure_json(figure: Figure) -> Markup:
     return Markup(text)
 
 
+def prose(text: str) -> Markup:
+    """A description with its *emphasis* and `code`; everything else in it is plain text.
+
+    >>> prose("*Never* <below> `0`")
+    Markup('<em>Never</em> &lt;below&gt; <code>0</code>')
+    """
+    marked = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", str(escape(text)))
+    return Markup(re.sub(r"\*(\w[^*\n]*\w|\w)\*", r"<em>\1</em>", marked))
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -83,7 +94,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["figure_json"] = figure_json
+    environment.filters.update(figure_json=figure_json, prose=prose)
     return environment
 
 

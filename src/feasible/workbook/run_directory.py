@@ -75,6 +75,11 @@ class RunDirectory:
         finished = [run for run in self.runs if run["status"] == "finished"]
         return [run for run in finished if variant is None or run["variant"] == variant]
 
+    def obeys(self, variant: str) -> bool:
+        """Whether every finished training of one method ended with every rule obeyed."""
+        runs = self.finished_runs(variant)
+        return bool(runs) and all(_obeys(run) for run in runs)
+
     def best_feasible(self) -> str | None:
         """The method with the best median metric among those that obeyed every rule on every seed."""
         _, higher_is_better = self.metric
@@ -82,7 +87,7 @@ class RunDirectory:
         for row in self.rows:
             runs = self.finished_runs(row["variant"])
             values = [float(run["test_metric"]) for run in runs if run.get("test_metric") is not None]
-            if values and all(_obeys(run) for run in runs):
+            if values and self.obeys(row["variant"]):
                 scores[row["variant"]] = median(values) if higher_is_better else -median(values)
         return max(scores, key=lambda variant: scores[variant], default=None)
 

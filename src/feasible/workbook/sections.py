@@ -108,7 +108,7 @@ def findings(run: RunDirectory) -> list[str]:
     trained = [variant for variant in labels if run.finished_runs(variant)]
     said = _best_sentence(run, labels)
     methods = [variant for variant in trained if variant != "unconstrained"]
-    obeying = [variant for variant in methods if all(_obeyed(r) for r in run.finished_runs(variant))]
+    obeying = [variant for variant in methods if run.obeys(variant)]
     if methods:
         others = [labels[variant] for variant in methods if variant not in obeying]
         rest = f" Not so: {'; '.join(others)}." if others and obeying else ""
@@ -133,11 +133,24 @@ def _best_sentence(run: RunDirectory, labels: Mapping[str, str]) -> list[str]:
     sentence = f"Best among those that obey every rule: {labels[best]}, with a {metric} of {cells[best]}"
     if best != "unconstrained" and run.finished_runs("unconstrained"):
         sentence += f" (without constraints: {cells['unconstrained']})"
-    return [sentence + "."]
+    return [sentence + "." + _tied_sentence(run, best, labels)]
 
 
-def _obeyed(run: Mapping[str, Any]) -> bool:
-    return bool(run.get("feasible")) and run.get("test_feasible") is not False
+def _tied_sentence(run: RunDirectory, best: str, labels: Mapping[str, str]) -> str:
+    """Which other methods these seeds cannot tell from the best one."""
+    ranges = {row["variant"]: row.get("test_metric") for row in run.rows}
+    obeying = [variant for variant in labels if variant != best and run.obeys(variant)]
+    tied = [labels[variant] for variant in obeying if _overlap(ranges[best], ranges[variant])]
+    if not tied:
+        return ""
+    others = "; ".join(tied) if len(tied) <= 3 else f"{len(tied)} other methods that obey"
+    return f" Its range over the seeds overlaps with that of {others}."
+
+
+def _overlap(first: Any, second: Any) -> bool:
+    if not (isinstance(first, Mapping) and isinstance(second, Mapping)):
+        return False
+    return bool(first["min"] <= second["max"] and second["min"] <= first["max"])
 
 
 def _rules(tables: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -180,7 +193,8 @@ def set_words(table: Any) -> str:
 
 def _facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is known of the data, the notes last and one by one."""
-    known = [(key, value) for key, value in data.items() if key != "notes" and value not in (None, [], "")]
+    silent = {"notes": data.get("notes"), "target": "target", "target_unit": 1}
+    known = [(key, value) for key, value in data.items() if value not in (None, [], "", silent.get(key))]
     notes = [("note", str(note)) for note in data.get("notes") or ()]
     return [*((_words(key), _value(value)) for key, value in known), *notes]
 

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from enum import IntEnum
+from io import TextIOWrapper
 
 EXTRA = {
     "cyclopts": "cyclopts",
@@ -39,6 +40,9 @@ class ExitCode(IntEnum):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without ≥ shows ? and no traceback
     try:
         return _run(sys.argv[1:] if arguments is None else list(arguments))
     except KeyboardInterrupt:
@@ -66,9 +70,10 @@ def _run(arguments: list[str]) -> int:
     except InputError as error:
         return _complain(str(error), ExitCode.BAD_INPUT)
     except OSError as error:
-        if error.filename is None:
+        if error.errno is None:
             return _report_bug()
-        return _complain(f"{error.filename}: {error.strerror}.", ExitCode.BAD_INPUT)
+        place = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{place}{error.strerror}.", ExitCode.BAD_INPUT)
     except Exception:
         return _report_bug()
     return int(result or ExitCode.FINE)

@@ -9,13 +9,14 @@ from cyclopts import App, Parameter
 
 from feasible import __version__
 from feasible.workbook.cli import ExitCode
-from feasible.workbook.display import Screen
+from feasible.workbook.display import PatientConsole, Screen
 
 app = App(
     name="feasible",
     help="Train neural networks under constraints, compare the methods, see the proof.",
     help_epilogue="Exit codes: 0 fine, 1 a rule is broken, 2 bad usage or input, 130 interrupted.",
     version=__version__,
+    console=PatientConsole(),
     suppress_keyboard_interrupt=False,
 )
 
@@ -130,7 +131,7 @@ def check(
     verdict = check_checkpoint(checkpoint, rules)
     screen.document(verdict.to_dict())
     if not verdict.is_feasible:
-        screen.violations(verdict.findings)
+        screen.violations(verdict.judgements)
     screen.line(verdict.guarantee)
     for name in verdict.unchecked:
         screen.remark(f"Not checked: {name}, a rule about outputs; a checkpoint holds weights only.")

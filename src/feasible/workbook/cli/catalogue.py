@@ -27,10 +27,9 @@ def catalogue(what: str) -> list[Entry]:
 
 
 def _first_sentence(experiment: Any) -> str:
-    """The title, or the beginning of the description."""
-    if experiment.title:
-        return str(experiment.title)
-    return " ".join(str(experiment.description).split()).partition(". ")[0]
+    """The beginning of the description, or the title."""
+    sentence = " ".join(str(experiment.description).split()).partition(". ")[0].rstrip(".")
+    return f"{sentence}." if sentence else str(experiment.title)
 
 
 def _classes(classes: Mapping[str, type[Any]]) -> list[Entry]:
