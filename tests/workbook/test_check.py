@@ -66,10 +66,20 @@ def test_a_vector_outside_its_set_has_a_distance_and_no_value(tmp_path: Path):
 def test_the_guarantee_says_what_was_looked_at(tmp_path: Path, rules: Path):
     save_file(GOOD, tmp_path / "good.safetensors")
     guarantee = check(tmp_path / "good.safetensors", rules).guarantee
-    assert guarantee.startswith("good.safetensors obeys all rules: 1 rule on 1 tensor, 4 entries")
+    assert guarantee.startswith(
+        "good.safetensors obeys every rule about weights, exactly: 1 rule on 1 tensor, 4 entries"
+    )
     save_file(BAD, tmp_path / "bad.safetensors")
     verdict = check(tmp_path / "bad.safetensors", rules)
     assert verdict.guarantee == "bad.safetensors breaks 1 rule (1 rule on 1 tensor, 4 entries checked)."
+
+
+def test_a_set_that_allows_for_rounding_is_not_called_exact(tmp_path: Path):
+    rules = _write(tmp_path / "rules.toml", RULES.replace("NonNegative", "Simplex"))
+    save_file({"one.weight": torch.full((3,), 1 / 3)}, tmp_path / "model.safetensors")
+    verdict = check(tmp_path / "model.safetensors", rules)
+    assert verdict.is_feasible
+    assert "within the rounding that the sets allow" in verdict.guarantee
 
 
 def test_nan_obeys_nothing(tmp_path: Path, rules: Path):

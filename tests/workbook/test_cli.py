@@ -97,6 +97,15 @@ def test_list(feasible):
     assert "Project" in feasible("list", "methods").out
 
 
+def test_show_prints_a_file_that_can_be_run(feasible, tmp_path: Path):
+    answer = feasible("show", "range")
+    assert answer.code == 0
+    (tmp_path / "mine.toml").write_text(answer.out, encoding="utf-8")
+    fast = ["--seeds", 1, "--set", "budget.epochs=1"]
+    assert feasible("run", "mine.toml", "-q", *fast).code == 0
+    assert 'Closest: "range"' in feasible("show", "rang").err
+
+
 def test_run_prints_the_table_and_writes_the_page(feasible, tmp_path: Path):
     answer = feasible("run", "tiny.toml", "--out", "here")
     assert answer.code == 0, answer.err
@@ -232,7 +241,7 @@ def test_check(feasible, tmp_path: Path):
     save_file({"a.weight": torch.tensor([[0.5, -1.25]])}, tmp_path / "bad.safetensors")
     good = feasible("check", "good.safetensors", "rules.toml")
     assert (good.code, good.err) == (0, "")
-    assert "obeys all rules: 1 rule on 1 tensor, 2 entries" in good.out
+    assert "exactly: 1 rule on 1 tensor, 2 entries" in good.out
     bad = feasible("check", "bad.safetensors", "rules.toml")
     assert (bad.code, bad.err) == (1, "")
     assert " ".join(["a.weight[0, 1]", "-1.25", "0.25"]) in " ".join(bad.out.split())
@@ -246,6 +255,31 @@ def test_the_best_weights_of_a_run_can_be_checked_with_its_own_configuration(fea
     assert feasible("check", "here/model.safetensors", "here/config.toml").code == 0
     projected = "here/runs/unconstrained/0/model.safetensors"
     assert feasible("check", projected, "tiny.toml").code == 1
+
+
+def test_demo_writes_one_page_over_its_experiments(feasible, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from feasible.workbook.cli import demo
+
+    (tmp_path / "other.toml").write_text(TINY.replace("Tiny", "Other"), encoding="utf-8")
+    monkeypatch.setattr(demo, "EXPERIMENTS", ("tiny.toml", "other.toml"))
+    answer = feasible("demo")
+    assert answer.code == 0, answer.err
+    assert answer.out.index("Tiny") < answer.out.index("Other")
+    page = tmp_path / "runs" / "demo-1" / "report.html"
+    assert answer.out.rstrip().endswith(f"Report: {page}")
+    assert page.read_text(encoding="utf-8").count('<section class="experiment"') == 2
+    assert len(json.loads(feasible("demo", "--json", "-q").out)["runs"]) == 2
+
+
+@pytest.mark.slow
+def test_the_demo_as_it_ships(feasible):
+    started = time.monotonic()
+    answer = feasible("demo", "--json")
+    assert answer.code == 0, answer.err
+    runs = json.loads(answer.out)["runs"]
+    assert [run["experiment"] for run in runs] == ["positive-weights", "range", "positive-outputs"]
+    assert all(row["status"] == "finished" for run in runs for row in run["rows"])
+    assert time.monotonic() - started < 180
 
 
 def test_a_missing_extra_is_named(feasible, monkeypatch: pytest.MonkeyPatch):

@@ -57,6 +57,8 @@ class Verdict:
     """Rules about outputs, which a checkpoint alone cannot answer."""
     entries: int
     tensors: int
+    is_exact: bool
+    """Whether no set allows for rounding."""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -76,8 +78,9 @@ class Verdict:
         broken = {finding.rule for finding in self.findings if not finding.feasible}
         if broken:
             return f"{self.checkpoint.name} breaks {_count(len(broken), 'rule')} ({scope} checked)."
+        how = "exactly" if self.is_exact else "within the rounding that the sets allow"
         return (
-            f"{self.checkpoint.name} obeys all rules: {scope}, each of them checked. "
+            f"{self.checkpoint.name} obeys every rule about weights, {how}: {scope}, each of them checked. "
             "This holds for these weights; it says nothing of the outputs."
         )
 
@@ -110,9 +113,14 @@ def check(checkpoint: str | Path, rules: str | Path) -> Verdict:
         watched = watch_weights(wanted, state)
     judgements = tuple(_judge(weight, state[weight.tensor]) for weight in watched)
     names = {weight.tensor for weight in watched}
-    unchecked = tuple(rule.name for rule in wanted if rule not in on_weights)
-    entries = sum(state[name].numel() for name in names)
-    return Verdict(Path(checkpoint), judgements, unchecked, entries, len(names))
+    return Verdict(
+        Path(checkpoint),
+        judgements,
+        unchecked=tuple(rule.name for rule in wanted if rule.weights is None),
+        entries=sum(state[name].numel() for name in names),
+        tensors=len(names),
+        is_exact=all(weight.set.exact for weight in watched),
+    )
 
 
 def _judge(weight: Watched, value: Tensor) -> Judgement:

@@ -1,4 +1,4 @@
-"""The command line: ``feasible list``, ``run``, ``compare``, ``report``, ``check``, ``demo``.
+"""The command line: ``feasible list``, ``show``, ``run``, ``compare``, ``report``, ``check``, ``demo``.
 
 This module is the border: what a user did wrong leaves here as one sentence and an exit code, never as a
 traceback. It imports nothing that is not there without the extra.

@@ -46,6 +46,15 @@ def list_(
 
 
 @app.command
+def show(name: Annotated[str, Parameter(help="A name of `feasible list`.")], /) -> int:
+    """Print the TOML file of an experiment: feasible show own-table > own.toml."""
+    from feasible.workbook.configuration import experiment_file
+
+    Screen().line(experiment_file(name).read_text(encoding="utf-8").rstrip())
+    return ExitCode.FINE
+
+
+@app.command
 def run(
     experiment: Annotated[str, Parameter(help="A name of `feasible list`, or a TOML file.")],
     /,
