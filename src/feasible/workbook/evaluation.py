@@ -14,7 +14,15 @@ from feasible.sets import Set
 from feasible.workbook.configuration import Variant
 from feasible.workbook.data import Dataset
 from feasible.workbook.declaration import identifier
-from feasible.workbook.measurement import Finding, at_bound, measure, share, watch_weights, worst
+from feasible.workbook.measurement import (
+    Finding,
+    at_bound,
+    measure,
+    share,
+    watch_values,
+    watch_weights,
+    worst,
+)
 from feasible.workbook.models import output_range
 from feasible.workbook.rules import Rule
 
@@ -74,14 +82,18 @@ _STRENGTHS: tuple[str, ...] = (
 
 
 class Judge:
-    """Measures one network by the rules of its experiment; the sets are bound before training begins."""
+    """Measures one network by the rules of its experiment; the sets are bound before training begins.
+
+    Raises:
+        InputError: a rule does not fit the network; its key is seen from the whole file.
+    """
 
     def __init__(self, variant: Variant, dataset: Dataset, model: nn.Sequential) -> None:
         self.variant = variant
         self.dataset = dataset
         self.model = model
         self._weights = watch_weights(variant.rules, model.state_dict())
-        self._value_rules = [rule for rule in variant.rules if rule.value is not None]
+        self._values = watch_values(variant.rules, model(dataset.x_train[:1]))
 
     @torch.no_grad()
     def evaluate(self) -> Evaluation:
@@ -127,10 +139,7 @@ class Judge:
         return all(bool(set.bind(end[None]).contains(end[None]).all()) for end in ends)
 
     def _judge_values(self, prediction: Tensor) -> tuple[Finding, ...]:
-        return tuple(
-            measure(rule.name, "prediction", rule.set.bind(prediction), prediction)
-            for rule in self._value_rules
-        )
+        return tuple(measure(w.rule.name, w.tensor, w.set, prediction) for w in self._values)
 
     def _effective_weights(self) -> dict[str, Tensor]:
         """The weights as the network uses them, under their plain names, reparametrized or not."""

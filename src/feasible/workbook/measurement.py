@@ -37,32 +37,39 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class WatchedWeight:
-    """A rule and one weight that it speaks of, the set bound to the value at the start."""
+class Watched:
+    """A rule and one tensor that it speaks of, the set bound to the tensor as it was at first."""
 
     rule: Rule
     tensor: str
     set: Set
 
 
-def watch_weights(rules: Iterable[Rule], state: Mapping[str, Tensor]) -> list[WatchedWeight]:
+def watch_weights(rules: Iterable[Rule], state: Mapping[str, Tensor]) -> list[Watched]:
     """The weights that the rules speak of; ``Frozen`` remembers their present values.
 
     Raises:
         InputError: a pattern matches nothing, or a set cannot hold a tensor of this shape.
     """
-    watched = []
-    for index, rule in enumerate(rules):
-        if rule.weights is None:
-            continue
-        for name in _matching(rule, state, index):
-            try:
-                bound = rule.set.bind(state[name].detach())
-            except ValueError as error:
-                message = " ".join(str(error).split())
-                raise InputError(f"{name}: {message}", key=("constraints", index, "set")) from None
-            watched.append(WatchedWeight(rule, name, bound))
-    return watched
+    return [
+        _watch(index, rule, name, state[name])
+        for index, rule in enumerate(rules)
+        if rule.weights is not None
+        for name in _matching(rule, state, index)
+    ]
+
+
+def watch_values(rules: Iterable[Rule], prediction: Tensor) -> list[Watched]:
+    """The rules about the prediction.
+
+    Raises:
+        InputError: a set cannot hold a prediction of this shape.
+    """
+    return [
+        _watch(index, rule, "prediction", prediction)
+        for index, rule in enumerate(rules)
+        if rule.value is not None
+    ]
 
 
 def check_weights(rules: Iterable[Rule], state: Mapping[str, Tensor]) -> list[Finding]:
@@ -108,6 +115,14 @@ def at_bound(findings: Sequence[Finding]) -> float | None:
     known = [finding for finding in findings if finding.at_bound is not None]
     units = sum(finding.units for finding in known)
     return sum((finding.at_bound or 0.0) * finding.units for finding in known) / units if units else None
+
+
+def _watch(index: int, rule: Rule, name: str, tensor: Tensor) -> Watched:
+    try:
+        return Watched(rule, name, rule.set.bind(tensor.detach()))
+    except ValueError as error:
+        message = f"{name}: {' '.join(str(error).split())}"
+        raise InputError(message, key=("constraints", index, "set")) from None
 
 
 def _matching(rule: Rule, state: Mapping[str, Tensor], index: int) -> list[str]:

@@ -15,7 +15,7 @@ from feasible.workbook.configuration import Experiment, Variant
 from feasible.workbook.data import Dataset, load_data
 from feasible.workbook.declaration import declare
 from feasible.workbook.errors import InputError
-from feasible.workbook.measurement import watch_weights
+from feasible.workbook.evaluation import Judge
 from feasible.workbook.models import build_model
 from feasible.workbook.progress import Progress, Silent
 from feasible.workbook.storage import load_training, note_environment, open_run, save_training, write_summary
@@ -88,7 +88,7 @@ def prepare(experiment: Experiment) -> Dataset:
         _check_units(experiment, dataset)
         for variant in experiment.variants():
             model = build_model(variant.model, dataset)
-            watch_weights(variant.rules, model.state_dict())
+            Judge(variant, dataset, model)
             try:
                 declare(model, variant, dataset)
             except fs.UnsupportedError:

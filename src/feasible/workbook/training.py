@@ -19,6 +19,7 @@ import feasible as fs
 from feasible.workbook.configuration import Experiment, Variant
 from feasible.workbook.data import Dataset
 from feasible.workbook.declaration import declare, values
+from feasible.workbook.errors import InputError
 from feasible.workbook.evaluation import Evaluation, Judge, loss_of
 from feasible.workbook.models import build_model
 from feasible.workbook.progress import Progress, Silent
@@ -68,7 +69,9 @@ def train(
         with torch.random.fork_rng(devices=()), _threads(experiment.budget.threads):
             torch.manual_seed(seed)
             result = _train(experiment, variant, seed, dataset, progress, history)
-    except (fs.UnsupportedError, DivergedError) as error:
+    except InputError:
+        raise
+    except (ArithmeticError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         result = RunResult(variant.name, variant.label, seed, "failed", reason, history=tuple(history))
     except KeyboardInterrupt:
