@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from feasible.workbook.plots import LogScale, figures, marks
+from feasible.workbook.plots import figures, marks
+from feasible.workbook.plots.histogram import weight_histogram
+from feasible.workbook.plots.scale import LogScale
 from feasible.workbook.run_directory import read_run
-from feasible.workbook.weights import weight_histogram
 
 
 def test_zero_has_a_place_left_of_everything_else():
@@ -54,6 +55,18 @@ def test_curves_are_medians_over_the_seeds(example_run: Path):
     trace = loss.data[0]
     assert trace["x"] == [1.0, 2.0, 3.0, 4.0, 5.0]
     assert trace["customdata"][0] == pytest.approx(2 * math.exp(-0.4) + 0.005)
+
+
+def test_long_violations_are_drawn_by_their_worst(example_run: Path):
+    with (example_run / "history.csv").open("a", encoding="utf-8") as file:
+        for epoch in range(6, 101):
+            file.write(f"penalty,0,{epoch},0.1,0.1,0.9,{0.5 if epoch == 50 else 0.0},\n")
+    violation = next(f for f in figures(read_run(example_run)) if f.name == "curve-worst-violation")
+    assert violation.caption.endswith("Each point is the worst of 3 epochs.")
+    penalty = violation.data[2]
+    assert penalty["x"][-1] == 100
+    assert len(penalty["x"]) == 34
+    assert max(penalty["customdata"]) == 0.5
 
 
 def test_weights_on_a_bound_fall_into_the_bin_around_it(example_run: Path):

@@ -15,7 +15,7 @@ GAP = 2
 """Characters between two columns."""
 LABEL_WIDTH = 22
 """What the names of the methods can do with."""
-WORDS_WIDTH = 14
+WORDS_WIDTH = 12
 """What a column of words can do with."""
 
 Columns = Sequence[Mapping[str, Any]]
@@ -73,13 +73,18 @@ def _width(columns: Columns, texts: Sequence[Sequence[str]], labels: Sequence[st
 
 def _least(columns: Columns, texts: Sequence[Sequence[str]], labels: Sequence[str]) -> list[int]:
     """The fewest characters that each column can be read in, the labels first."""
-    words = [word for label in labels for word in label.split()]
-    least = [max(min(_longest(labels), LABEL_WIDTH), min(_longest(words), 2 * LABEL_WIDTH), len("method"))]
+    least = [max(_foldable(labels, LABEL_WIDTH), len("method"))]
     for index, column in enumerate(columns):
         heading = _longest(str(column["label"]).split())
-        body = _longest([line[index] for line in texts])
-        least.append(max(heading, body if is_numeric(column) else min(body, WORDS_WIDTH)))
+        body = [line[index] for line in texts]
+        least.append(max(heading, _longest(body) if is_numeric(column) else _foldable(body, WORDS_WIDTH)))
     return least
+
+
+def _foldable(texts: Sequence[str], width: int) -> int:
+    """The width of a column whose texts may be folded, but no word of sensible length cut."""
+    words = [word for text in texts for word in text.split()]
+    return max(min(_longest(texts), width), min(_longest(words), 2 * width))
 
 
 def _natural(columns: Columns, texts: Sequence[Sequence[str]], index: int) -> int:

@@ -113,12 +113,18 @@ def findings(run: RunDirectory) -> list[str]:
         others = [labels[variant] for variant in methods if variant not in obeying]
         rest = f" Not so: {'; '.join(others)}." if others and obeying else ""
         said.append(
-            f"{len(obeying)} of {len(methods)} methods obeyed every rule on every seed, "
+            f"{len(obeying)} of {len(methods)} methods obeyed every rule on every seed{_scope(run)}, "
             f"with no tolerance beyond rounding.{rest}"
         )
     failed = [row for row in run.rows if row["variant"] not in trained]
     said += [f"{labels[row['variant']]} did not finish: {row.get('status', 'no result')}." for row in failed]
     return said
+
+
+def _scope(run: RunDirectory) -> str:
+    """Where outputs were checked, in words; nothing where the rules are about weights only."""
+    is_tested = any(training.get("test_feasible") is not None for training in run.finished_runs())
+    return ", on training and on held-out data" if is_tested else ""
 
 
 def _best_sentence(run: RunDirectory, labels: Mapping[str, str]) -> list[str]:

@@ -1,0 +1,107 @@
+"""How the trainings went: metric, loss and violation by epoch."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from feasible.workbook.plots.figure import Figure, capital, plain
+from feasible.workbook.plots.marks import Mark, scatter
+from feasible.workbook.plots.scale import LogScale
+from feasible.workbook.run_directory import RunDirectory
+
+Points = list[tuple[float, float]]
+"""Epochs and values."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A column of the history, and how it is drawn."""
+
+    key: str
+    title: str
+    caption: str
+    is_log: bool = False
+    most_points: int = 200
+    is_worst: bool = False
+    """Whether a point that stands for several epochs shows the worst of them, not the last."""
+
+
+def curves(run: RunDirectory, shown: Sequence[Mark]) -> list[Figure]:
+    """Metric, training loss and worst violation, each the median over the seeds."""
+    metric, _ = run.metric
+    wanted = [
+        Curve(
+            "test_metric",
+            f"{capital(metric)} by epoch",
+            "On held-out data; the median over the seeds.",
+        ),
+        Curve(
+            "train_loss",
+            "Training loss by epoch",
+            "Without the terms that a method adds.",
+            is_log=True,
+        ),
+        Curve(
+            "worst_violation",
+            "Worst violation by epoch",
+            "0 means that every rule held.",
+            is_log=True,
+            most_points=40,  # violations jump to 0 and back: more points would hide the trend
+            is_worst=True,
+        ),
+    ]
+    drawn = [_draw(run, shown, curve) for curve in wanted]
+    return [figure for figure in drawn if figure is not None]
+
+
+def _draw(run: RunDirectory, shown: Sequence[Mark], curve: Curve) -> Figure | None:
+    series = {mark: _median_by_epoch(run, mark.variant, curve.key) for mark in shown}
+    values = [value for points in series.values() for _, value in points]
+    if not values:
+        return None
+    together = math.ceil(max(map(len, series.values())) / curve.most_points)
+    thin = _worst if curve.is_worst else _last
+    scale = LogScale.of(values) if curve.is_log and min(values) >= 0 else None
+    data = [_line(mark, thin(points, together), scale) for mark, points in series.items()]
+    axis = scale.axis("") if scale else {}
+    layout = {"xaxis": {"title": {"text": "epoch"}}, "yaxis": axis}
+    several = f" Each point is the worst of {together} epochs." if curve.is_worst and together > 1 else ""
+    name = f"curve-{curve.key.replace('_', '-')}"
+    return Figure(name, curve.title, curve.caption + several, data, layout, height=320)
+
+
+def _line(mark: Mark, points: Points, scale: LogScale | None) -> dict[str, Any]:
+    place: Callable[[float], float | None] = scale.place if scale else float
+    return scatter(
+        mark,
+        mode="lines+markers" if len(points) < 8 else "lines",
+        x=[epoch for epoch, _ in points],
+        y=[place(value) for _, value in points],
+        customdata=[value for _, value in points],
+        hovertemplate=f"{plain(mark.label)}<br>epoch %{{x}}: %{{customdata:.4g}}<extra></extra>",
+    )
+
+
+def _median_by_epoch(run: RunDirectory, variant: str, key: str) -> Points:
+    found: dict[float, list[float]] = defaultdict(list)
+    for row in run.history:
+        value = row.get(key)
+        if row["variant"] == variant and isinstance(value, float) and math.isfinite(value):
+            found[row["epoch"]].append(value)
+    return sorted((epoch, median(values)) for epoch, values in found.items())
+
+
+def _last(points: Points, together: int) -> Points:
+    """The last of every few points."""
+    return points[::-1][::together][::-1]
+
+
+def _worst(points: Points, together: int) -> Points:
+    """The last epoch and the largest value of every few points."""
+    groups = [points[max(0, end - together) : end] for end in range(len(points), 0, -together)]
+    return [(group[-1][0], max(value for _, value in group)) for group in reversed(groups)]
