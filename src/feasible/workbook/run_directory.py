@@ -63,6 +63,12 @@ class RunDirectory:
         return str(metric["name"]), bool(metric["higher_is_better"])
 
     @property
+    def metric_is_share(self) -> bool:
+        """Whether the metric is a share, which reads best in percent."""
+        columns = {column["key"]: str(column.get("format", "")) for column in self.result["columns"]}
+        return columns.get("test_metric", "").endswith("%")
+
+    @property
     def tables(self) -> Mapping[str, Any]:
         """``config.toml``, parsed; empty where it is damaged."""
         try:

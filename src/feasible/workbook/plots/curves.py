@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from feasible.workbook.plots.figure import Figure, capital, plain
+from feasible.workbook.plots.figure import Figure, capital, metric_axis, plain
 from feasible.workbook.plots.marks import Mark, scatter
 from feasible.workbook.plots.scale import LogScale
 from feasible.workbook.run_directory import RunDirectory
@@ -68,7 +68,7 @@ def _draw(run: RunDirectory, shown: Sequence[Mark], curve: Curve) -> Figure | No
     thin = _worst if curve.is_worst else _last
     scale = LogScale.of(values) if curve.is_log and min(values) >= 0 else None
     data = [_line(mark, thin(points, together), scale) for mark, points in series.items()]
-    axis = scale.axis("") if scale else {}
+    axis = scale.axis("") if scale else metric_axis(run) if curve.key == "test_metric" else {}
     layout = {"xaxis": {"title": {"text": "epoch"}}, "yaxis": axis}
     several = f" Each point is the worst of {together} epochs." if curve.is_worst and together > 1 else ""
     name = f"curve-{curve.key.replace('_', '-')}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from feasible.workbook.run_directory import RunDirectory
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -18,6 +20,12 @@ class Figure:
     layout: dict[str, Any] = field(default_factory=dict)
     height: int = 380
     is_wide: bool = False
+
+
+def metric_axis(run: RunDirectory, title: str = "") -> dict[str, Any]:
+    """The axis of the metric, shares in percent."""
+    shown = {"tickformat": ".1~%"} if run.metric_is_share else {}
+    return {"title": {"text": plain(title)}, **shown}
 
 
 def plain(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from feasible.workbook.plots.figure import Figure, capital, plain
+from feasible.workbook.plots.figure import Figure, capital, metric_axis, plain
 from feasible.workbook.plots.marks import Mark, scatter
 from feasible.workbook.plots.scale import LogScale
 from feasible.workbook.run_directory import RunDirectory
@@ -37,7 +37,7 @@ def tradeoff(run: RunDirectory, shown: Sequence[Mark]) -> Figure | None:
         "Marks at 0 obey the rules exactly and stand side by side only to be told apart. "
         "The violation is the worst one on weights, training data and held-out data."
     )
-    layout = {"xaxis": scale.axis("worst violation"), "yaxis": {"title": {"text": plain(metric)}}}
+    layout = {"xaxis": scale.axis("worst violation"), "yaxis": metric_axis(run, metric)}
     title = f"{capital(metric)} against violation"
     return Figure("tradeoff", title, caption, data, layout, height=430, is_wide=True)
 
