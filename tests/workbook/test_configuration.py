@@ -100,6 +100,12 @@ def test_files_are_meant_relative_to_the_toml_file(write, tmp_path):
     assert experiment.data.source == str((tmp_path / "data.csv").resolve())
 
 
+def test_a_file_of_the_command_line_is_meant_relative_to_the_present_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    experiment = load_experiment("own-table", ["data.source=mine.csv"])
+    assert experiment.data.source == str((tmp_path / "mine.csv").resolve())
+
+
 @pytest.mark.parametrize(
     ("override", "get", "value"),
     [

@@ -189,6 +189,14 @@ def test_a_broken_parquet_file_is_refused(table):
         load_data(table("not parquet", "flats.parquet"))
 
 
+def test_an_index_of_a_parquet_file_is_no_feature(table):
+    data = load_data(table(TABLE.set_index("region"), "flats.parquet"))
+    assert data.features == ("area", "rooms", "garden")
+    words = WORDS.set_index("region")
+    with pytest.raises(InputError, match='holds "cheap" in row 61'):
+        load_data(table(words, "flats.parquet", task="regression"))
+
+
 def test_dates_are_refused(table):
     dated = TABLE.assign(sold=pd.date_range("2020-01-01", periods=60))
     with pytest.raises(InputError, match='column "sold" holds dates'):

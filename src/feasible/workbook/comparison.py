@@ -18,6 +18,26 @@ Column = dict[str, str]
 Runs = Sequence[Mapping[str, Any]]
 
 
+def _column(key: str, label: str, help: str, format: str) -> Column:
+    return {"key": key, "label": label, "help": help, "format": format}
+
+
+OBEYS = _column(
+    "feasible", "obeys", "seeds whose final network obeys every rule, on weights and training rows", "text"
+)
+WORST = _column("worst_violation", "worst violation", "largest distance, on weights and training rows", ".2g")
+HELD_OUT = (
+    _column("test_worst_violation", "worst held-out", "largest distance, on held-out rows", ".2g"),
+    _column("test_share_violated", "held-out violated", "share of held-out rows that break a rule", ".1%"),
+)
+DEAD = _column(
+    "dead_weights", "dead weights", "share of reparametrized weights that no longer learn: no slope", ".1%"
+)
+TIME = _column("milliseconds_per_step", "ms/step", "processor time of a training step, median", ".2f")
+GUARANTEE = _column("guarantee", "guarantee", "what is known to hold, and how far it was checked", "text")
+AT_BOUND = _column("at_bound", "at a bound", "share of weights that lie exactly on a bound", ".1%")
+
+
 def summarise(experiment: Experiment, dataset: Dataset, results: Sequence[RunResult]) -> dict[str, Any]:
     """What ``result.json`` says: the table, and every training."""
     runs = [result.to_dict() for result in results]
@@ -51,55 +71,32 @@ def summarise(experiment: Experiment, dataset: Dataset, results: Sequence[RunRes
 
 
 def columns_of(experiment: Experiment, dataset: Dataset) -> list[Column]:
-    """The columns that say something about this experiment."""
+    """The columns that say something about this experiment, the most telling first."""
     weights = any(constraint.weights for constraint in experiment.constraints)
     values = any(constraint.value for constraint in experiment.constraints)
-    classifies = dataset.task == "classification"
-    metric, style = ("accuracy", ".1%") if classifies else ("RMSE", ".3f")
-    meaning = "share of rows classified correctly" if classifies else "root mean squared error"
-    table = [
-        _column("test_metric", f"test {metric}", f"{meaning}, on held-out rows", style),
-        _column("train_metric", f"train {metric}", f"{meaning}, on training rows", style),
-        _column(
-            "feasible",
-            "obeys",
-            "seeds whose final network obeys every rule exactly, weights and training rows",
-            "text",
-        ),
-        _column("guarantee", "guarantee", "what is known to hold, and how far it was checked", "text"),
-        _column(
-            "worst_violation",
-            "worst violation",
-            "largest distance to the allowed set, weights and training rows",
-            ".2g",
-        ),
-    ]
-    if values:
-        table += [
-            _column(
-                "test_worst_violation",
-                "worst held-out",
-                "largest distance to the allowed set on held-out rows",
-                ".2g",
-            ),
-            _column(
-                "test_share_violated", "held-out violated", "share of held-out rows that break a rule", ".1%"
-            ),
-        ]
-    if weights:
-        table += [
-            _column(
-                "dead_weights",
-                "dead weights",
-                "share of reparametrized weights whose slope has vanished: they no longer learn",
-                ".1%",
-            ),
-            _column("at_bound", "at a bound", "share of weights that lie exactly on a bound", ".1%"),
-        ]
+    test, train = _metric_columns(dataset)
     return [
-        *table,
-        _column("milliseconds_per_step", "ms per step", "processor time of a training step, median", ".2f"),
+        test,
+        OBEYS,
+        WORST,
+        *(HELD_OUT if values else ()),
+        *((DEAD,) if weights else ()),
+        TIME,
+        GUARANTEE,
+        train,
+        *((AT_BOUND,) if weights else ()),
     ]
+
+
+def _metric_columns(dataset: Dataset) -> tuple[Column, Column]:
+    if dataset.task == "classification":
+        name, meaning, style = "accuracy", "share of rows classified correctly", ".1%"
+    else:
+        name, meaning, style = "RMSE", "root mean squared error", ".3f"
+    return (
+        _column("test_metric", f"test {name}", f"{meaning}, on held-out rows", style),
+        _column("train_metric", f"train {name}", f"{meaning}, on training rows", style),
+    )
 
 
 def rows_of(runs: Runs, columns: Sequence[Column]) -> list[dict[str, Any]]:
@@ -184,10 +181,6 @@ def _spread(values: Iterable[float | None]) -> dict[str, float] | str:
     if not known:
         return "–"
     return {"median": median(known), "min": min(known), "max": max(known)}
-
-
-def _column(key: str, label: str, help: str, format: str) -> Column:
-    return {"key": key, "label": label, "help": help, "format": format}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -135,7 +135,8 @@ def load_experiment(path_or_name: str | Path, overrides: Sequence[str] = ()) -> 
     with origin.placing():
         experiment = validate(Experiment, raw)
         _check_names(experiment)
-        data = _absolute_source(experiment.data, path)
+        is_override = ("data", "source") in origin.overrides
+        data = _absolute_source(experiment.data, Path.cwd() if is_override else path.parent)
     experiment = experiment.model_copy(update={"data": data, "origin": origin})
     experiment.variants()
     return experiment
@@ -208,11 +209,11 @@ def _check_names(experiment: Experiment) -> None:
             raise InputError(message, key=("constraints", index))
 
 
-def _absolute_source(data: DataTable, path: Path) -> DataTable:
-    """File names are meant relative to the TOML file."""
+def _absolute_source(data: DataTable, folder: Path) -> DataTable:
+    """A file is meant relative to the TOML file, or to the present folder where ``--set`` names it."""
     if not Path(data.source).suffix:
         return data
-    return data.model_copy(update={"source": str((path.parent / data.source).resolve())})
+    return data.model_copy(update={"source": str((folder / data.source).resolve())})
 
 
 def _override(table: T, changes: Mapping[str, Any], key: Key) -> T:

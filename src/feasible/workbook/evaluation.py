@@ -122,7 +122,7 @@ class Judge:
 
     def _guarantee(self, rule: Rule, report: Report) -> str:
         if rule.value is not None and self._is_proven(rule.set):
-            return "by construction, every input"
+            return "proven, every input"
         names = (rule.name, identifier(rule.name))
         kinds = [
             row.guarantee for row in report.rows if row.name in names or row.name.startswith(f"{rule.name}/")

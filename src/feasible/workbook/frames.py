@@ -116,7 +116,7 @@ def _read_file(path: Path) -> pd.DataFrame:
         reason = " ".join(str(error).split()).rstrip(".")
         raise InputError(f"{path.name} cannot be read: {reason}.", key=("source",)) from None
     _check_shape(frame, path.name)
-    return frame
+    return frame.reset_index(drop=True).rename(columns=str)
 
 
 def _check_shape(frame: pd.DataFrame, file: str) -> None:
