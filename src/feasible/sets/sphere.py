@@ -1,0 +1,142 @@
+"""The sphere: vectors of one length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from feasible.sets.charts import Chart
+from feasible.sets.precision import widest
+from feasible.sets.simplex import check_kind, finite_number
+from feasible.sets.units import Vectors, keep_members, precise_norm, vector_norm, vector_sum
+
+__all__ = ["Sphere"]
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class Sphere(Vectors):
+    """Vectors of a given Euclidean norm: rows of length 1 and the like.
+
+    ``project(x)`` is ``argmin_p ½‖p − x‖²`` subject to ``‖p‖ = radius`` along ``dim``: ``radius · x/‖x‖``.
+    All members are equally near to the vector 0; it goes to ``radius`` times the first unit vector.
+
+    Args:
+        radius: the norm, > 0.
+        dim: the dimension that holds one vector; all others are batches. ``None``: the whole tensor.
+
+    Raises:
+        ValueError: ``radius`` is not positive and finite, or the vectors have no entries.
+
+    >>> Sphere().project(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+    tensor([[0.6000, 0.8000],
+            [1.0000, 0.0000]])
+    """
+
+    radius: float = 1.0
+    dim: int | None = -1
+    convex = False
+
+    def __post_init__(self) -> None:
+        radius = finite_number("Sphere", "radius", self.radius)
+        if radius <= 0:
+            raise ValueError(f"Sphere: radius must be positive, got {radius:g}. For radius 0 use Equal(0).")
+        object.__setattr__(self, "radius", radius)
+
+    @property
+    def size(self) -> float:
+        """The radius."""
+        return self.radius
+
+    def check_shape(self, shape: torch.Size) -> None:
+        """A vector without entries has the norm 0."""
+        super().check_shape(shape)
+        if self.has_empty_vectors(shape):
+            raise ValueError(f"{self!r} is empty: a vector without entries cannot have norm {self.radius:g}.")
+
+    def project(self, x: Tensor) -> Tensor:
+        """``radius · x/‖x‖``; differentiable with the derivative ``(v − ⟨v, u⟩ u) · radius/‖x‖``, ``u = x/‖x‖``."""
+        norm = precise_norm(x, self.dim, keepdim=True)
+        is_zero = norm == 0
+        direction = torch.where(is_zero, _first_unit_vector(x, self.dim), widest(x)) / _divisor(norm)
+        scaled = (direction * self.radius).to(x.dtype)
+        # An infinite vector has no direction either.
+        scaled = torch.where(norm.isfinite(), scaled, torch.full_like(scaled, torch.nan))
+        return keep_members(self._is_length(norm, x.dtype), x, scaled)
+
+    def _is_length(self, norm: Tensor, dtype: torch.dtype) -> Tensor:
+        return (norm - self.radius).abs() <= self.tolerance(dtype)
+
+    def is_member(self, x: Tensor) -> Tensor:
+        """Whether each norm is the radius, up to rounding."""
+        return self._is_length(precise_norm(x, self.dim), x.dtype)
+
+    def reduce_gradients_(self, points: Sequence[Tensor], gradients: Sequence[Tensor], t: float) -> None:
+        """The gradients without their radial part."""
+        for x, g in zip(points, gradients, strict=True):
+            g.copy_(self.tangent(x, g))
+
+    def chart(self, kind: str | None = None) -> Chart:
+        """``"normalize"``: ``radius · z/‖z‖``; members are their own coordinates."""
+        check_kind(self, kind, ("normalize",))
+        return SphereChart(self)
+
+    def support(self, y: Tensor) -> Tensor:
+        """``radius · ‖y‖``."""
+        return self.radius * vector_norm(y, self.dim)
+
+    def lmo(self, gradient: Tensor) -> Tensor:
+        """``−radius · gradient/‖gradient‖``; the first unit vector's multiple where the gradient is 0."""
+        return self.project(-gradient)
+
+    def tangent(self, x: Tensor, direction: Tensor) -> Tensor:
+        """The direction without its radial part."""
+        normal = widest(x) / _divisor(precise_norm(x, self.dim, keepdim=True))
+        radial = vector_sum(normal * direction, self.dim, keepdim=True)
+        return (direction - radial * normal).to(direction.dtype)
+
+
+class SphereChart(Chart):
+    """``radius · z/‖z‖`` along ``dim``."""
+
+    def __init__(self, sphere: Sphere) -> None:
+        super().__init__()
+        self.sphere = sphere
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """The vectors in these directions."""
+        return self.sphere.project(latent)
+
+    def right_inverse(self, x: Tensor) -> Tensor:
+        """The members are their own coordinates."""
+        return x
+
+    def relative_slope(self, latent: Tensor) -> Tensor:
+        """``radius/‖z‖`` of each vector, at most 1: long coordinates turn slowly."""
+        norm = precise_norm(latent.detach(), self.sphere.dim, keepdim=True)
+        return (
+            (self.sphere.radius / torch.clamp_min(norm, self.sphere.radius))
+            .to(latent.dtype)
+            .expand_as(latent)
+        )
+
+    def floor_(self, latent: Tensor, wanted: Tensor, slope: float) -> None:
+        """Shorten coordinates that are too long; the vectors stay where they are."""
+        shortened = latent * (self.relative_slope(latent) / slope).clamp_max(1)
+        latent.copy_(torch.where(wanted, shortened, latent))
+
+
+def _first_unit_vector(x: Tensor, dim: int | None) -> Tensor:
+    """1 in the first entry of each vector, 0 elsewhere."""
+    along = x.reshape(-1) if dim is None else x.movedim(dim, -1)
+    is_first = torch.arange(along.shape[-1], device=x.device) == 0
+    unit = is_first.to(widest(x).dtype).expand(along.shape)
+    return unit.reshape(x.shape) if dim is None else unit.movedim(-1, dim)
+
+
+def _divisor(norm: Tensor) -> Tensor:
+    return torch.where(norm == 0, torch.ones_like(norm), norm)
