@@ -1,22 +1,21 @@
-"""Sets made of sets: some entries only, a flattened view, an intersection."""
+"""Sets made of one set: some entries only, a flattened view."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import cast, final
+from dataclasses import dataclass
+from typing import Self, cast, final
 
 import torch
 from torch import Tensor
 
 from feasible.errors import UnsupportedError
+from feasible.sets.bounds import check_broadcast
 from feasible.sets.charts import Chart, FlattenChart, WhereChart
-from feasible.sets.dykstra import dykstra
-from feasible.sets.elementwise import Bound, Box, Interval, check_broadcast
 from feasible.sets.set import Set, short
 
-__all__ = ["Flatten", "Intersection", "Where"]
+__all__ = ["Flatten", "Where"]
 
 
 @final
@@ -34,6 +33,7 @@ class Where(Set):
         ValueError: the mask is not boolean.
         UnsupportedError: ``inner`` is not an elementwise set.
 
+    >>> from feasible import Box
     >>> Box(0, 1).where(torch.tensor([True, False])).project(torch.tensor([-3.0, -3.0]))
     tensor([ 0., -3.])
     """
@@ -80,10 +80,14 @@ class Where(Set):
         check_broadcast("where: mask", self.mask, shape)
         self.inner.check_shape(shape)
 
-    def bind(self, like: Tensor) -> Where:
+    def bind(self, like: Tensor) -> Self:
         """Mask and inner set on the device of ``like``."""
         self.check_shape(like.shape)
-        return replace(self, inner=self.inner.bind(like), mask=self.mask.to(like.device))
+        return self._with(inner=self.inner.bind(like), mask=self.mask.to(like.device))
+
+    def cast(self, like: Tensor) -> Self:
+        """As ``bind``, unchecked."""
+        return self._with(inner=self.inner.cast(like), mask=self.mask.to(like.device))
 
     def __repr__(self) -> str:
         return f"{self.inner!r}.where({short(self.mask)})"
@@ -95,9 +99,9 @@ class Where(Set):
         """As the inner set."""
         return self.inner.taken()
 
-    def with_taken(self, taken: dict[str, Tensor]) -> Set:
+    def with_taken(self, taken: dict[str, Tensor]) -> Self:
         """As the inner set."""
-        return replace(self, inner=self.inner.with_taken(taken))
+        return self._with(inner=self.inner.with_taken(taken))
 
     def project(self, x: Tensor) -> Tensor:
         """The inner projection on the picked entries."""
@@ -151,7 +155,7 @@ class Where(Set):
 
     def support(self, y: Tensor) -> Tensor:
         """The inner support function; +inf where a free entry is asked for more than 0."""
-        free = torch.where(y == 0, y, torch.full_like(y, math.inf))
+        free = torch.where((y == 0) | y.isnan(), y, torch.full_like(y, math.inf))
         return torch.where(self._mask(y), self.inner.support(y), free)
 
     def tangent(self, x: Tensor, direction: Tensor) -> Tensor:
@@ -176,6 +180,7 @@ class Flatten(Set):
         inner: the set of the flattened tensors.
         start_dim: first dimension to flatten; 1 makes a convolution kernel one row a filter.
 
+    >>> from feasible import L2Ball
     >>> L2Ball(1.0).flatten(1).project(torch.ones(1, 2, 2))
     tensor([[[0.5000, 0.5000],
              [0.5000, 0.5000]]])
@@ -228,10 +233,14 @@ class Flatten(Set):
             )
         self.inner.check_shape(self._flat(torch.empty(shape, device="meta")).shape)
 
-    def bind(self, like: Tensor) -> Flatten:
+    def bind(self, like: Tensor) -> Self:
         """The inner set bound to the flattened tensor."""
         self.check_shape(like.shape)
-        return replace(self, inner=self.inner.bind(self._flat(like)))
+        return self._with(inner=self.inner.bind(self._flat(like)))
+
+    def cast(self, like: Tensor) -> Self:
+        """As ``bind``, unchecked."""
+        return self._with(inner=self.inner.cast(self._flat(like)))
 
     def _through(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return function(self._flat(x)).reshape(x.shape)
@@ -240,9 +249,9 @@ class Flatten(Set):
         """As the inner set."""
         return self.inner.taken()
 
-    def with_taken(self, taken: dict[str, Tensor]) -> Set:
+    def with_taken(self, taken: dict[str, Tensor]) -> Self:
         """As the inner set."""
-        return replace(self, inner=self.inner.with_taken(taken))
+        return self._with(inner=self.inner.with_taken(taken))
 
     def project(self, x: Tensor) -> Tensor:
         """The inner projection on the flattened view."""
@@ -313,158 +322,3 @@ class Flatten(Set):
     def chart(self, kind: str | None = None) -> Chart:
         """The inner chart."""
         return FlattenChart(cast(Chart, self.inner.chart(kind)), self.start_dim)
-
-
-@final
-@dataclass(frozen=True, eq=False, repr=False)
-class Intersection(Set):
-    """Points that are in every part. Made by ``a & b``.
-
-    ``project(x)`` is ``argmin_p ½‖p − x‖²`` subject to p in every part, by Dykstra's iteration.
-
-    Args:
-        parts: convex sets.
-
-    Raises:
-        UnsupportedError: a part is not convex.
-        ValueError: no common point is found when the set is bound to a tensor.
-
-    >>> (NonNegative() & SumTo(1.0)).project(torch.tensor([2.0, 0.0]))
-    tensor([1., 0.])
-
-    Source: Boyle & Dykstra, *A method for finding projections onto the intersection of convex sets in
-    Hilbert spaces* (1986); stopping rule: Birgin & Raydan, SIAM J. Sci. Comput. 26 (2005).
-    """
-
-    parts: tuple[Set, ...]
-
-    def __post_init__(self) -> None:
-        for part in self.parts:
-            if not part.convex:
-                raise UnsupportedError(
-                    f"{part!r} is not convex, and the nearest common point of it and another set is not known.\n"
-                    "  Constrain a different tensor with each, or enforce one of the two with Penalty."
-                )
-        # The iteration ends on the last part: an exact one there, and the point obeys it to the bit.
-        object.__setattr__(self, "parts", tuple(sorted(self.parts, key=lambda part: part.exact)))
-
-    @property
-    def separable(self) -> bool:  # type: ignore[override]
-        """Only if every part is."""
-        return all(part.separable for part in self.parts)
-
-    @property
-    def unit(self) -> str:
-        """The parts' common unit (single entries aside), else the whole tensor."""
-        units = {part.unit for part in self.parts} - {"entry"}
-        return "entry" if not units else units.pop() if len(units) == 1 else "tensor"
-
-    @property
-    def _coarsest(self) -> Set | None:
-        return next((part for part in self.parts if part.unit == self.unit), None)
-
-    @property
-    def size(self) -> float:
-        """The largest of the parts' sizes."""
-        return max(part.size for part in self.parts)
-
-    def check_shape(self, shape: torch.Size) -> None:
-        """Every part must fit."""
-        for part in self.parts:
-            part.check_shape(shape)
-
-    def bind(self, like: Tensor) -> Intersection:
-        """Every part bound; an empty intersection is found here."""
-        bound = replace(self, parts=tuple(part.bind(like) for part in self.parts))
-        found = dykstra(like.detach(), [part.project for part in bound.parts], bound._all_contain)
-        if not found.converged and bool(like.isfinite().all()):
-            raise ValueError(
-                f"{self!r} looks empty for a tensor of shape {tuple(like.shape)}: after {found.iterations} rounds "
-                f"the nearest points of the parts are still {found.gap:.2g} apart.\n"
-                "  Loosen one of the parts."
-            )
-        return bound
-
-    def __repr__(self) -> str:
-        return " & ".join(map(repr, self.parts))
-
-    def _all_contain(self, x: Tensor) -> Tensor:
-        """For each entry: is it in a unit that every part contains?"""
-        contained = torch.ones_like(x, dtype=torch.bool)
-        for part in self.parts:
-            contained = contained & part.spread(part.is_member(x), x)
-        return contained
-
-    def project(self, x: Tensor) -> Tensor:
-        """Nearest common point; units that every part contains keep their bits."""
-        member = self.spread(self.is_member(x), x)
-        nan = self.spread(self.norm(x.detach()).isnan(), x)
-        searched = torch.where(nan, torch.zeros_like(x), x)
-        projected = dykstra(searched, [part.project for part in self.parts], self._all_contain).point
-        return torch.where(member, x, torch.where(nan, torch.full_like(x, math.nan), projected))
-
-    def is_member(self, x: Tensor) -> Tensor:
-        """Whether every part contains the unit, each up to its own rounding."""
-        outside = (~self._all_contain(x)).to(x.dtype if x.is_floating_point() else torch.float32)
-        return self.norm(outside) == 0
-
-    def norm(self, displacement: Tensor) -> Tensor:
-        """As the coarsest part, else of the whole tensor."""
-        part = self._coarsest
-        return torch.linalg.vector_norm(displacement) if part is None else part.norm(displacement)
-
-    def spread(self, values: Tensor, x: Tensor) -> Tensor:
-        """As the coarsest part, else the one value everywhere."""
-        part = self._coarsest
-        return values.expand_as(x) if part is None else part.spread(values, x)
-
-    def offers(self, capability: str) -> bool:
-        """Slack functions and a barrier, where every part has them."""
-        return capability in ("slack", "barrier") and all(part.offers(capability) for part in self.parts)
-
-    def slack(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The slack functions of all parts."""
-        return tuple(slack for part in self.parts for slack in part.slack(x))
-
-    def sum_units(self, entries: Tensor) -> Tensor:
-        """As the coarsest part, else over the whole tensor."""
-        part = self._coarsest
-        return entries.sum() if part is None else part.sum_units(entries)
-
-    def barrier(self, x: Tensor) -> Tensor:
-        """The sum of the parts' barriers, per unit."""
-        barriers = [(part, part.barrier(x)) for part in self.parts]
-        return sum(
-            (
-                value
-                if part.unit == self.unit
-                else self.sum_units(value)
-                if part.unit == "entry"
-                else value.sum()
-                for part, value in barriers
-            ),
-            torch.zeros_like(self.norm(x)),
-        )
-
-
-def intersect(first: Set, second: Set) -> Set:
-    """``first & second``: one range where both are ranges, else an ``Intersection`` of all parts."""
-    if not isinstance(second, Set):
-        raise TypeError(f"& needs two sets, got {first!r} and {second!r}.")
-    if first == second:
-        return first
-    if isinstance(first, Interval) and isinstance(second, Interval):
-        lower = _tighter(first.bounds[0], second.bounds[0], torch.maximum)
-        upper = _tighter(first.bounds[1], second.bounds[1], torch.minimum)
-        return Box(lower, upper)
-    parts = [
-        part for set in (first, second) for part in (set.parts if isinstance(set, Intersection) else (set,))
-    ]
-    return Intersection(tuple(parts))
-
-
-def _tighter(a: Bound, b: Bound, choose: Callable[[Tensor, Tensor], Tensor]) -> Bound:
-    if a is None or b is None:
-        return b if a is None else a
-    chosen = choose(torch.as_tensor(a), torch.as_tensor(b))
-    return chosen if isinstance(a, Tensor) or isinstance(b, Tensor) else float(chosen)

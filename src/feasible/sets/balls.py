@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from feasible.sets.charts import BallChart, Chart
 from feasible.sets.elementwise import log_barrier
+from feasible.sets.precision import roundoff, wide, widest
 from feasible.sets.simplex import check_kind, finite_number
-from feasible.sets.units import Vectors, vector_norm
+from feasible.sets.units import Vectors, precise_norm, vector_norm, vector_sum
 
 __all__ = ["L2Ball"]
 
@@ -51,19 +53,18 @@ class L2Ball(Vectors):
 
     def project(self, x: Tensor) -> Tensor:
         """``x · min(1, radius/‖x‖)``; vectors inside keep their bits."""
-        norm = vector_norm(x, self.dim, keepdim=True)
+        norm = precise_norm(x, self.dim, keepdim=True)
         outside = norm > self._limit(x.dtype)
         # A vector at 0 has no direction, but it is inside: give the unused branch a finite derivative.
-        length = torch.where(outside, norm, torch.ones_like(norm))
-        shortened = x * (self.radius / length)
-        return torch.where(norm.isnan(), norm, torch.where(outside, shortened, x))
+        shortened = _scaled(x, self.radius / torch.where(outside, norm, torch.ones_like(norm)))
+        return torch.where(norm.isnan(), norm.to(x.dtype), torch.where(outside, shortened, x))
 
     def _limit(self, dtype: torch.dtype) -> float:
         return self.radius + self.tolerance(dtype)
 
     def is_member(self, x: Tensor) -> Tensor:
         """Whether each norm is at most the radius, up to rounding."""
-        return vector_norm(x, self.dim) <= self._limit(x.dtype)
+        return precise_norm(x, self.dim) <= self._limit(x.dtype)
 
     def offers(self, capability: str) -> bool:
         """A ball of radius 0 is a point: no interior, no chart."""
@@ -75,21 +76,22 @@ class L2Ball(Vectors):
         """``(radius² − ‖x‖²) / (2 radius)``: concave, and the distance to the boundary close to it."""
         if not self.offers("slack"):
             raise self._lacks("slack functions", "it is a single point")
-        norm = vector_norm(x, self.dim)
-        return ((self.radius - norm) * (self.radius + norm) / (2 * self.radius),)
+        square = vector_sum(wide(x) * (wide(x) / self.radius), self.dim)
+        return (((self.radius - square) / 2).to(x.dtype),)
 
     def barrier(self, x: Tensor) -> Tensor:
         """``−log((radius² − ‖x‖²) / (2 radius))``, per vector."""
         return log_barrier(self.slack(x)[0])
 
     def interior(self, x: Tensor, margin: float) -> Tensor:
-        """Vectors shortened to ``radius − margin`` (at least to half the radius)."""
+        """Vectors shortened until the slack is ``margin``; the centre where no slack is that large."""
         if not self.offers("interior"):
             raise self._lacks("interior", "it is a single point")
-        inner = self.radius - min(margin, self.radius / 2)
-        norm = vector_norm(x, self.dim, keepdim=True)
-        length = torch.where(norm > inner, norm, torch.ones_like(norm))
-        return torch.where(norm > inner, x * (inner / length), x)
+        most = self.radius * (1 - roundoff(x.dtype))  # some slack survives rounding, however small the margin
+        inner = min(math.sqrt(max(self.radius * (self.radius - 2 * margin), 0.0)), most)
+        norm = precise_norm(x, self.dim, keepdim=True)
+        outside = norm > inner
+        return torch.where(outside, _scaled(x, inner / torch.where(outside, norm, torch.ones_like(norm))), x)
 
     def chart(self, kind: str | None = None) -> Chart:
         """``"radial"``: ``radius · z / √(radius² + ‖z‖²)``."""
@@ -104,20 +106,26 @@ class L2Ball(Vectors):
 
     def lmo(self, gradient: Tensor) -> Tensor:
         """``−radius · gradient/‖gradient‖``; 0 where the gradient is 0."""
-        norm = vector_norm(gradient, self.dim, keepdim=True)
-        length = torch.where(norm == 0, torch.ones_like(norm), norm)
-        return gradient * (-self.radius / length)
+        return (_unit(gradient, self.dim) * -self.radius).to(gradient.dtype)
 
     def tangent(self, x: Tensor, direction: Tensor) -> Tensor:
         """The direction, without what leads outwards at the boundary."""
-        norm = vector_norm(x, self.dim, keepdim=True)
-        normal = x / torch.where(norm == 0, torch.ones_like(norm), norm)
-        outward = (
-            (normal * direction).sum()
-            if self.dim is None
-            else (normal * direction).sum(self.dim, keepdim=True)
-        )
-        at_boundary = norm >= self.radius - self.tolerance(x.dtype)
         if self.radius == 0:
             return torch.zeros_like(direction)
-        return torch.where(at_boundary, direction - outward.clamp_min(0) * normal, direction)
+        normal = _unit(x, self.dim)
+        outward = (normal * direction).sum(self.dim, keepdim=True)
+        at_boundary = precise_norm(x, self.dim, keepdim=True) >= self.radius - self.tolerance(x.dtype)
+        inward = (direction - outward.clamp_min(0) * normal).to(direction.dtype)
+        return torch.where(at_boundary, inward, direction)
+
+
+def _unit(x: Tensor, dim: int | None) -> Tensor:
+    """``x/‖x‖``, or 0, in float64 where the device has it."""
+    norm = precise_norm(x, dim, keepdim=True)
+    return widest(x) / torch.where(norm == 0, torch.ones_like(norm), norm)
+
+
+def _scaled(x: Tensor, factor: Tensor) -> Tensor:
+    """``x · factor`` in the dtype of x, rounded once."""
+    work = wide(x)
+    return (work * factor.to(work.dtype)).to(x.dtype)

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from feasible.sets.precision import wide
+from feasible.sets.units import along, precise_norm, shift_to_sum
 
 DEAD_SLOPE = 1e-3
 """An entry is saturated where the chart's slope is below this share of its full slope."""
@@ -68,7 +70,7 @@ HALF_LINE = {
     # |z| keeps slope ±1 everywhere: no coordinate ever dies, and feasible weights keep their bits.
     "abs": Curve(lambda z: torch.where(z < 0, -z, z), lambda x: x, lambda z, s: z),
     "softplus": Curve(
-        F.softplus,
+        nn.functional.softplus,
         lambda x: x + torch.log(-torch.expm1(-x)),
         lambda z, s: z.clamp_min(_log(s)),
         floor=1e-2,
@@ -200,27 +202,29 @@ class BallChart(Chart):
         self.radius = radius
         self.dim = dim
 
-    def _square(self, x: Tensor) -> Tensor:
-        return x.square().sum() if self.dim is None else x.square().sum(self.dim, keepdim=True)
-
     def forward(self, latent: Tensor) -> Tensor:
         """The vectors at these coordinates."""
-        return latent * (self.radius / torch.sqrt(self.radius**2 + self._square(latent)))
+        norm = precise_norm(latent, self.dim, keepdim=True)
+        factor = self.radius / torch.hypot(norm, torch.full_like(norm, self.radius))
+        return (wide(latent) * factor.to(wide(latent).dtype)).to(latent.dtype)
 
     def right_inverse(self, x: Tensor) -> Tensor:
         """``x / √(1 − ‖x‖²/radius²)``; vectors at the boundary move inside by a hundredth."""
-        share = torch.sqrt(self._square(x)) / self.radius
-        inside = x * torch.where(share > 0.99, 0.99 / share, torch.ones_like(share))
-        return inside / torch.sqrt(1 - self._square(inside) / self.radius**2)
+        share = precise_norm(x, self.dim, keepdim=True) / self.radius
+        inside = share.clamp_max(0.99)
+        shortening = torch.where(share > inside, inside / share, torch.ones_like(share))
+        factor = shortening / torch.sqrt((1 - inside) * (1 + inside))
+        return (wide(x) * factor.to(wide(x).dtype)).to(x.dtype)
 
     def relative_slope(self, latent: Tensor) -> Tensor:
         """The radial slope ``(1 + ‖z‖²/radius²)^(−3/2)`` of each vector."""
-        return ((1 + self._square(latent.detach()) / self.radius**2) ** -1.5).expand_as(latent)
+        length = precise_norm(latent.detach(), self.dim, keepdim=True) / self.radius
+        return ((1 + length.square()) ** -1.5).to(latent.dtype).expand_as(latent)
 
     def floor_(self, latent: Tensor, wanted: Tensor, slope: float) -> None:
         """Shorten vectors that lie too far out."""
         longest = self.radius * (slope ** (-2 / 3) - 1) ** 0.5
-        norm = torch.sqrt(self._square(latent))
+        norm = precise_norm(latent, self.dim, keepdim=True)
         factor = torch.where(norm > longest, longest / norm, torch.ones_like(norm))
         latent.copy_(torch.where(wanted, latent * factor, latent))
 
@@ -235,9 +239,7 @@ class SumChart(Chart):
 
     def forward(self, latent: Tensor) -> Tensor:
         """The vectors with the mean put right."""
-        if self.dim is None:
-            return latent - latent.mean() + self.total / latent.numel()
-        return latent - latent.mean(self.dim, keepdim=True) + self.total / latent.shape[self.dim]
+        return along(self.dim, latent, lambda rows: shift_to_sum(wide(rows), self.total).to(rows.dtype))
 
     def right_inverse(self, x: Tensor) -> Tensor:
         """The members are their own coordinates."""
@@ -263,7 +265,8 @@ class WhereChart(Chart):
 
     def forward(self, latent: Tensor) -> Tensor:
         """The inner chart where the mask says so."""
-        return torch.where(self.mask, self.inner(latent), latent)
+        # Free coordinates may lie where the inner chart overflows: it sees 0 in their place.
+        return torch.where(self.mask, self.inner(latent.where(self.mask, torch.zeros_like(latent))), latent)
 
     def right_inverse(self, x: Tensor) -> Tensor:
         """The inner coordinates where the mask says so; free entries may lie outside the inner set."""

@@ -1,4 +1,4 @@
-"""Dykstra's iteration: the projection onto an intersection from the projections onto its parts."""
+"""Intersections from projections onto their parts: the nearest common point, and whether there is any."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from feasible.sets.precision import widest
+
+Map = Callable[[Tensor], Tensor]
+
+ROUNDS = 2_000
+CHECK_EVERY = 5
 
 
 @dataclass(frozen=True)
@@ -21,47 +28,80 @@ class Dykstra:
 
 
 def dykstra(
-    x: Tensor,
-    projections: Sequence[Callable[[Tensor], Tensor]],
-    contained: Callable[[Tensor], Tensor],
-    most: int = 2_000,
-    check_every: int = 5,
+    x: Tensor, projections: Sequence[Map], contained: Map, length: Map = torch.abs, most: int = ROUNDS
 ) -> Dykstra:
     """``argmin_p ½‖p − x‖²`` over the common points of the parts.
 
-    Each part corrects what its own last projection has taken away. It has converged when those
-    corrections have come to rest and every part contains the point; checking costs one
-    synchronisation every ``check_every`` rounds.
+    Each part corrects what its own last projection has taken away. It has converged when those corrections
+    have come to rest and every part contains the point; looking costs one synchronisation every five rounds.
+    The iteration runs in float64, so that its result is right to the rounding of the dtype of x.
+
+    Args:
+        x: where to start.
+        projections: onto the parts.
+        contained: for each entry, whether all parts contain its unit.
+        length: for each entry, the norm of its unit: the scale on which rounding is judged.
+        most: rounds after which the search is given up.
     """
-    work = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    work = widest(x)
+    least = max(torch.finfo(x.dtype).eps / 4, 8 * torch.finfo(work.dtype).eps)
     point = work
     corrections = [torch.zeros_like(work) for _ in projections]
-    small = torch.finfo(work.dtype).eps
-    gap = 0.0
     for iteration in range(1, most + 1):
-        before = [correction.detach() for correction in corrections]
-        movement = torch.zeros((), dtype=work.dtype, device=work.device)
-        for index, project in enumerate(projections):
-            shifted = point + corrections[index]
+        before, gap = corrections, torch.zeros_like(work)
+        corrections = []
+        for project, correction in zip(projections, before, strict=True):
+            shifted = point + correction
             nearest = project(shifted)
-            movement = torch.maximum(movement, _largest(nearest.detach() - point.detach()))
-            corrections[index] = shifted - nearest
+            corrections.append(shifted - nearest)
+            gap = torch.maximum(gap, (nearest - point).detach().abs())
             point = nearest
-        if iteration % check_every and iteration > 2:
+        if iteration % CHECK_EVERY and iteration not in (1, 2, most):
             continue
-        change = max(
-            float(_largest(new.detach() - old)) for new, old in zip(corrections, before, strict=True)
-        )
-        gap = float(movement)
-        if not (change <= 8 * small * (1 + float(_largest(work.detach())))):
-            continue
+        allowed = least * torch.maximum(length(work.detach()), length(point.detach()))
+        changes = zip(corrections, before, strict=True)
+        at_rest = all(bool(((new - old).detach().abs() <= allowed).all()) for new, old in changes)
         rounded = point.to(x.dtype)
-        if bool(contained(rounded.detach()).all()):
-            return Dykstra(rounded, True, iteration, gap)
-        if gap == 0.0:
-            break
-    return Dykstra(point.to(x.dtype), False, most, gap)
+        if at_rest and bool(contained(rounded.detach()).all()):
+            return Dykstra(rounded, True, iteration, _largest(gap))
+    return Dykstra(point.to(x.dtype), False, most, _largest(gap))
 
 
-def _largest(x: Tensor) -> Tensor:
-    return x.abs().max() if x.numel() else torch.zeros((), dtype=x.dtype, device=x.device)
+@dataclass(frozen=True)
+class Meeting:
+    """Whether projecting onto one part after the other leads to a common point."""
+
+    apart: bool
+    """The parts have no common point, as far as rounding can tell."""
+    iterations: int
+    gap: float
+
+
+def meet(x: Tensor, projections: Sequence[Map], contained: Map, most: int = ROUNDS) -> Meeting:
+    """Look for any common point by alternating projections; where that is still open in the end, hope for one.
+
+    Where the parts meet, every round brings the point nearer to each common point. A round that returns to
+    where it began, but has moved in between, is therefore a proof that there is none.
+    """
+    point = x
+    gap = torch.zeros_like(x)
+    for iteration in range(1, most + 1):
+        start, gap = point, torch.zeros_like(x)
+        for project in projections:
+            nearest = project(point)
+            gap = torch.maximum(gap, (nearest - point).abs())
+            point = nearest
+        if iteration % CHECK_EVERY and iteration != 1:
+            continue
+        if bool(contained(point).all()):
+            return Meeting(False, iteration, _largest(gap))
+        # Parts that touch slowly return up to rounding as well, but then the gap is small.
+        precision = torch.finfo(x.dtype).eps
+        returned = (point - start).abs() <= 8 * precision * point.abs()
+        if _largest(gap) > 10 * precision**0.5 * _largest(point) and bool(returned.all()):
+            return Meeting(True, iteration, _largest(gap))
+    return Meeting(False, most, _largest(gap))
+
+
+def _largest(x: Tensor) -> float:
+    return float(x.detach().abs().max()) if x.numel() else 0.0

@@ -1,6 +1,8 @@
-"""How many digits arithmetic keeps: wider types for sums, and what rounding explains."""
+"""How many digits arithmetic keeps: wider types for sums, what rounding explains; random numbers."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,3 +25,17 @@ def roundoff(dtype: torch.dtype) -> float:
     if dtype in HALF:
         return 2 * torch.finfo(dtype).eps + 8 * torch.finfo(torch.float32).eps
     return 8 * torch.finfo(dtype).eps
+
+
+def uniform(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    """Numbers in [0, 1), on the generator's device."""
+    return torch.rand(tuple(shape), generator=generator, device=_device(generator))
+
+
+def normal(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    """Standard normal numbers, on the generator's device."""
+    return torch.randn(tuple(shape), generator=generator, device=_device(generator))
+
+
+def _device(generator: torch.Generator | None) -> torch.device | None:
+    return None if generator is None else generator.device

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from feasible.errors import UnsupportedError
-from feasible.sets.precision import roundoff, widest
+from feasible.sets.precision import normal, roundoff, widest
 
 if TYPE_CHECKING:
-    from feasible.sets.algebra import Flatten, Intersection, Where
+    from feasible.sets.algebra import Flatten, Where
 
 OPTIONAL = ("slack", "barrier", "interior", "chart", "support", "lmo", "tangent", "members", "count")
 """What a set offers only where the mathematics has it; ``Set.offers`` tells."""
@@ -94,11 +94,10 @@ class Set(ABC):
     def sample(self, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
         """Random members in a tensor of ``shape``, in the default dtype."""
         self.check_shape(torch.Size(shape))
-        device = generator.device if generator is not None else None
-        return self.project(torch.randn(tuple(shape), generator=generator, device=device) * self.size)
+        return self.project(normal(shape, generator) * self.size)
 
     def project_all_(self, tensors: Sequence[Tensor]) -> None:
-        """Project several tensors in place; overridden where one fused call beats a loop."""
+        """Project several tensors of one dtype in place; overridden where one fused call beats a loop."""
         for tensor in tensors:
             tensor.copy_(self.project(tensor))
 
@@ -106,7 +105,8 @@ class Set(ABC):
         """Replace gradients, in place, by the gradient mappings ``(x − P(x − t g)) / t`` at members x.
 
         For a convex set the mapping is zero exactly where x is stationary; where there is room it is g.
-        The small difference of two points is taken in float64, where it keeps its digits.
+        The small difference of two points is taken in float64, where it keeps its digits. The weights
+        share one dtype and device.
         """
         for x, g in zip(points, gradients, strict=True):
             exact = widest(x)
@@ -116,7 +116,7 @@ class Set(ABC):
 
     # -- binding -----------------------------------------------------------------------------------
 
-    def bind(self, like: Tensor) -> Set:
+    def bind(self, like: Tensor) -> Self:
         """The same set with its tensors on the device and dtype of ``like``; checks that it fits.
 
         Raises:
@@ -125,7 +125,7 @@ class Set(ABC):
         self.check_shape(like.shape)
         return self.cast(like)
 
-    def cast(self, like: Tensor) -> Set:
+    def cast(self, like: Tensor) -> Self:
         """The same set with its tensors on the device and dtype of ``like``; nothing is checked again."""
         return self._with(
             **{
@@ -149,7 +149,7 @@ class Set(ABC):
         """Tensors that the set took from the weight when it was bound; a checkpoint keeps them."""
         return {}
 
-    def with_taken(self, taken: dict[str, Tensor]) -> Set:
+    def with_taken(self, taken: dict[str, Tensor]) -> Self:
         """The same set with the tensors of a checkpoint in the place of its own."""
         return self
 
@@ -206,7 +206,7 @@ class Set(ABC):
 
     def __and__(self, other: Set) -> Set:
         """Intersection: a closed form where one is known, else Dykstra's iteration."""
-        from feasible.sets.algebra import intersect
+        from feasible.sets.intersection import intersect
 
         return intersect(self, other)
 
@@ -227,7 +227,7 @@ class Set(ABC):
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return contents(self) == contents(other)
+        return bool(contents(self) == contents(other))
 
     def __hash__(self) -> int:
         return hash(contents(self))

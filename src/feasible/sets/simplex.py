@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from feasible.sets.charts import Chart, SoftmaxChart, SumChart
-from feasible.sets.units import Vectors, along, is_differentiated, is_plain_cpu, keep_members, rounding
+from feasible.sets.precision import roundoff, uniform, wide
+from feasible.sets.units import Vectors, along, is_differentiated, is_plain_cpu, keep_members, shift_to_sum
 
 __all__ = ["Simplex", "SumTo"]
 
@@ -48,7 +49,7 @@ class SumTo(Vectors):
     def check_shape(self, shape: torch.Size) -> None:
         """An empty vector has the sum 0."""
         super().check_shape(shape)
-        if self.total != 0 and self.length(shape) == 0 and math.prod(shape[: self.dim or 0]) != 0:
+        if self.total != 0 and self.has_empty_vectors(shape):
             raise ValueError(f"{self!r} is empty: a vector without entries cannot sum to {self.total:g}.")
 
     def project(self, x: Tensor) -> Tensor:
@@ -56,34 +57,31 @@ class SumTo(Vectors):
         return along(self.dim, x, self._project_rows)
 
     def _project_rows(self, x: Tensor) -> Tensor:
-        work = _wide(x)
-        excess = (work.sum(-1, keepdim=True) - self.total) / max(x.shape[-1], 1)
-        projected = (work - excess).to(x.dtype)
-        return keep_members(self._is_member_row(x, excess.detach()), x, projected)
+        projected = shift_to_sum(wide(x), self.total).to(x.dtype)
+        return keep_members(self._is_member_row(x).unsqueeze(-1), x, projected)
 
-    def _is_member_row(self, x: Tensor, excess: Tensor) -> Tensor:
-        allowed = self.tolerance(x.dtype) + rounding(x, -1).unsqueeze(-1)
-        return excess.abs() * math.sqrt(x.shape[-1]) <= allowed
+    def _is_member_row(self, x: Tensor) -> Tensor:
+        # Relative to the entries alone: what rounding does to their sum has no other scale.
+        work = wide(x.detach())
+        return (work.sum(-1) - self.total).abs() <= roundoff(x.dtype) * work.abs().sum(-1)
 
     def reduce_gradients_(self, points: Sequence[Tensor], gradients: Sequence[Tensor], t: float) -> None:
         """The gradients without their mean: the mapping of an affine set does not depend on x or t."""
         for g in gradients:
-            g.sub_(g.mean() if self.dim is None else g.mean(self.dim, keepdim=True))
+            g.copy_(self.tangent(g, g))
 
     def is_member(self, x: Tensor) -> Tensor:
         """Whether each vector has the sum, up to the rounding of adding it up."""
-        rows = x.reshape(-1) if self.dim is None else x.movedim(self.dim, -1)
-        excess = (_wide(rows).sum(-1, keepdim=True) - self.total) / max(rows.shape[-1], 1)
-        return self._is_member_row(rows, excess).squeeze(-1)
+        return self._is_member_row(self.rows(x))
 
     def support(self, y: Tensor) -> Tensor:
         """``total · mean(y)`` where all entries of y are equal, else +inf."""
-        rows = y.reshape(-1) if self.dim is None else y.movedim(self.dim, -1)
-        mean = rows.mean(-1, keepdim=True)
-        constant = ((rows - mean).abs() <= rounding(rows, -1).unsqueeze(-1)).all(-1)
-        return torch.where(
-            constant, self.total * mean.squeeze(-1), torch.full_like(mean.squeeze(-1), math.inf)
-        )
+        rows = self.rows(y)
+        mean = wide(rows).mean(-1)
+        spread = (rows - mean.unsqueeze(-1)).abs().amax(-1) if rows.shape[-1] else mean
+        allowed = math.sqrt(torch.finfo(y.dtype).eps) * mean.abs()  # y itself comes out of rounded arithmetic
+        value = torch.where(spread <= allowed, self.total * mean, torch.full_like(mean, math.inf))
+        return torch.where(mean.isnan(), mean, value).to(y.dtype)
 
     def chart(self, kind: str | None = None) -> Chart:
         """``"mean"``: free coordinates with their mean put right; members keep their values."""
@@ -92,7 +90,7 @@ class SumTo(Vectors):
 
     def tangent(self, x: Tensor, direction: Tensor) -> Tensor:
         """The direction without its mean."""
-        return along(self.dim, direction, lambda rows: rows - rows.mean(-1, keepdim=True))
+        return along(self.dim, direction, lambda rows: shift_to_sum(wide(rows), 0.0).to(rows.dtype))
 
 
 @final
@@ -133,7 +131,7 @@ class Simplex(Vectors):
     def check_shape(self, shape: torch.Size) -> None:
         """A vector without entries has no positive sum."""
         super().check_shape(shape)
-        if self.length(shape) == 0 and (self.dim is None or math.prod(shape[: self.dim]) != 0):
+        if self.has_empty_vectors(shape):
             raise ValueError(f"{self!r} is empty: a vector without entries cannot sum to {self.total:g}.")
 
     def project(self, x: Tensor) -> Tensor:
@@ -143,10 +141,8 @@ class Simplex(Vectors):
     def _project_rows(self, x: Tensor) -> Tensor:
         if x.numel() == 0:
             return x.clone()
-        work = _wide(x)
-        shifted = work.detach() - work.detach().amax(-1, keepdim=True)
-        tau = threshold(shifted, self.total)
-        projected = (shifted - tau).clamp_min(0)
+        work = wide(x)
+        projected = _above_threshold(work.detach(), self.total)
         if is_differentiated(x):
             active = projected > 0
             kept = torch.where(active, work, torch.zeros_like(work))
@@ -157,18 +153,17 @@ class Simplex(Vectors):
 
     def _is_member_row(self, x: Tensor) -> Tensor:
         x = x.detach()
-        excess = (_wide(x).sum(-1) - self.total).abs() / math.sqrt(x.shape[-1])
-        return (excess <= self.tolerance(x.dtype)) & (x.amin(-1) >= 0)
+        excess = (wide(x).sum(-1) - self.total).abs()
+        return (excess <= self.tolerance(x.dtype)) & (x >= 0).all(-1)
 
     def is_member(self, x: Tensor) -> Tensor:
         """Whether each vector is non-negative and has the sum up to rounding."""
-        rows = x.reshape(-1) if self.dim is None else x.movedim(self.dim, -1)
-        return self._is_member_row(rows)
+        return self._is_member_row(self.rows(x))
 
     def sample(self, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
         """Uniform on the simplex: normalised exponential variables."""
         self.check_shape(torch.Size(shape))
-        away = -torch.log1p(-torch.rand(tuple(shape), generator=generator))
+        away = -torch.log1p(-uniform(shape, generator))
         sums = away.sum() if self.dim is None else away.sum(self.dim, keepdim=True)
         return self.project(away * (self.total / sums))
 
@@ -193,14 +188,28 @@ class Simplex(Vectors):
 
     def tangent(self, x: Tensor, direction: Tensor) -> Tensor:
         """Nearest direction that sums to 0 and is ≥ 0 where x is 0."""
-        if self.dim is None:
-            return _tangent_rows(x.reshape(1, -1), direction.reshape(1, -1)).reshape(x.shape)
-        rows = _tangent_rows(x.movedim(self.dim, -1), direction.movedim(self.dim, -1))
-        return rows.movedim(-1, self.dim)
+        columns = _tangent_rows(wide(self.rows(x)), wide(self.rows(direction)))
+        return self.from_rows(columns, x).to(direction.dtype)
+
+
+def _above_threshold(x: Tensor, total: float) -> Tensor:
+    """``max(x − τ, 0)`` for each row, to a few units in the last place of each entry."""
+    top = x.amax(-1, keepdim=True)
+    # Rows far from 0 lose no digits when their largest entry is subtracted, rows near 0 might.
+    y = x - torch.where(top.abs() < 2 * total, torch.zeros_like(top), top)
+    above = y - threshold(y, total)
+    for _ in range(2):  # τ is off by its own rounding; what is above it tells by how much
+        above.sub_(_newton_step(above.clamp_min(0), total))
+    return above.clamp_min_(0)
+
+
+def _newton_step(positive: Tensor, total: float) -> Tensor:
+    count = torch.count_nonzero(positive, dim=-1).unsqueeze(-1)
+    return (positive.sum(-1, keepdim=True) - total) / count.clamp_min(1)
 
 
 def threshold(y: Tensor, total: float) -> Tensor:
-    """τ with ``Σ max(y − τ, 0) = total`` for each row of ``y``, whose largest entry is 0; shape (…, 1).
+    """τ with ``Σ max(y − τ, 0) = total`` for each row of ``y``; shape (…, 1).
 
     Newton's method on the convex piecewise linear function, started below the root, climbs to it in
     finitely many steps. Where reading "has it settled?" back would cost a synchronisation, or cannot
@@ -214,7 +223,7 @@ def threshold(y: Tensor, total: float) -> Tensor:
 
 
 def _newton_threshold(y: Tensor, total: float, steps: int = 30) -> Tensor | None:
-    tau = ((y.sum(-1, keepdim=True) - total) / y.shape[-1]).clamp_min_(-total)
+    tau = torch.maximum((y.sum(-1, keepdim=True) - total) / y.shape[-1], y.amax(-1, keepdim=True) - total)
     excess = torch.empty_like(y)
     previous: Tensor | None = None
     for _ in range(steps):
@@ -241,11 +250,9 @@ def _tangent_rows(x: Tensor, direction: Tensor) -> Tensor:
     free = x > 0
     at_zero = torch.where(free, torch.full_like(direction, -math.inf), direction)
     ordered = at_zero.sort(dim=-1, descending=True).values
-    base, count = (
-        torch.where(free, direction, torch.zeros_like(direction)).sum(-1, keepdim=True),
-        free.sum(-1, True),
-    )
-    ranks = torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=x.dtype)
+    base = torch.where(free, direction, torch.zeros_like(direction)).sum(-1, keepdim=True)
+    count = free.sum(-1, keepdim=True)
+    ranks = torch.arange(1, x.shape[-1] + 1, device=x.device)
     finite = torch.where(ordered.isinf(), torch.zeros_like(ordered), ordered)
     candidates = (base + finite.cumsum(-1)) / (count + ranks)
     size = (ordered > candidates).sum(-1, keepdim=True)
@@ -253,11 +260,6 @@ def _tangent_rows(x: Tensor, direction: Tensor) -> Tensor:
     mu = torch.where(size > 0, candidates.gather(-1, (size - 1).clamp_min(0)), without)
     moved = direction - mu
     return torch.where(free, moved, moved.clamp_min(0))
-
-
-def _wide(x: Tensor) -> Tensor:
-    """Sums of half-precision numbers are taken in float32."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def finite_number(owner: str, name: str, value: object) -> float:

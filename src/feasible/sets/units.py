@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from feasible.sets.precision import wide
+from feasible.sets.precision import wide, widest
 from feasible.sets.set import Set
 
 
@@ -73,6 +73,14 @@ class Vectors(Set):
         others = list(shape)
         return others.pop(self.dim) == 0 and math.prod(others) != 0
 
+    def rows(self, x: Tensor) -> Tensor:
+        """The vectors along the last dimension; the whole tensor as one without batch dimensions."""
+        return x.reshape(-1) if self.dim is None else x.movedim(self.dim, -1)
+
+    def from_rows(self, rows: Tensor, like: Tensor) -> Tensor:
+        """What ``rows`` has done, undone."""
+        return rows.reshape(like.shape) if self.dim is None else rows.movedim(-1, self.dim)
+
     def length(self, shape: torch.Size) -> int:
         """Number of entries of one vector in a tensor of this shape."""
         return math.prod(shape) if self.dim is None else shape[self.dim]
@@ -103,13 +111,16 @@ def precise_norm(x: Tensor, dim: int | None, keepdim: bool = False) -> Tensor:
 
 
 def _norm(x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
+    norm: Tensor
     if x.numel() == 0 or (x.dtype != torch.float64 and x.device.type != "mps"):
         # Squares of single-precision numbers neither overflow nor underflow in float64.
-        dtype = None if x.dtype == torch.float64 or x.device.type == "mps" else torch.float64
-        return torch.linalg.vector_norm(x, dim=dim, keepdim=keepdim, dtype=dtype)
-    scale = x.detach().abs().amax(dim=() if dim is None else dim, keepdim=True)
+        dtype = torch.float32 if x.device.type == "mps" else torch.float64
+        norm = torch.linalg.vector_norm(x, dim=dim, keepdim=keepdim, dtype=dtype)
+        return norm
+    work = widest(x)
+    scale = work.detach().abs().amax(dim=() if dim is None else dim, keepdim=True)
     scale = torch.where((scale > 0) & scale.isfinite(), scale, torch.ones_like(scale))
-    norm = torch.linalg.vector_norm(x / scale, dim=dim, keepdim=True) * scale
+    norm = torch.linalg.vector_norm(work / scale, dim=dim, keepdim=True) * scale
     return norm if keepdim else _drop(norm, dim)
 
 
@@ -119,8 +130,8 @@ def _drop(x: Tensor, dim: int | None) -> Tensor:
 
 def vector_sum(x: Tensor, dim: int | None, keepdim: bool = False) -> Tensor:
     """Sum along ``dim``, of half-precision numbers in float32."""
-    rows = wide(x)
-    return rows.sum(tuple(range(x.dim())) if dim is None else dim, keepdim=keepdim)
+    dims = tuple(range(x.dim())) if dim is None else (dim,)
+    return wide(x).sum(dims, keepdim=keepdim)
 
 
 def shift_to_sum(rows: Tensor, total: float) -> Tensor:
