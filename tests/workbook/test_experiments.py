@@ -1,5 +1,6 @@
 """The experiments that are shipped, and what they are there to show."""
 
+import functools
 import json
 
 import pytest
@@ -15,6 +16,7 @@ from feasible.workbook.training import RunResult, train
 NAMES = ["own-table", "positive-outputs", "positive-weights", "range"]
 
 
+@functools.cache
 def trained(name: str, variant: str, *overrides: str, seed: int = 0) -> RunResult:
     experiment = load_experiment(name, overrides)
     chosen = next(found for found in experiment.variants() if found.name == variant)

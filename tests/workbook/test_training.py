@@ -9,7 +9,8 @@ from feasible.workbook.configuration import Experiment, load_experiment
 from feasible.workbook.data import load_data
 from feasible.workbook.models import build_model
 from feasible.workbook.tables import DataTable, ModelTable, TrainingTable
-from feasible.workbook.training import RunResult, batches, make_optimizer, regulariser, train
+from feasible.workbook.trainer import batches, make_optimizer, regulariser
+from feasible.workbook.training import RunResult, train
 
 WEIGHTS = """
 [data]

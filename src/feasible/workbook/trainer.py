@@ -1,0 +1,116 @@
+"""The training loop that a user of the library would write, around one problem."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
+
+from feasible.workbook.configuration import Variant
+from feasible.workbook.data import Dataset
+from feasible.workbook.declaration import declare, values
+from feasible.workbook.evaluation import Evaluation, Judge, loss_of
+from feasible.workbook.models import build_model
+from feasible.workbook.tables import TrainingTable
+
+
+class Trainer:
+    """One network, its problem and its optimizer; the seed decides initialisation and order of samples.
+
+    Raises:
+        UnsupportedError: a method cannot serve a set.
+        InputError: a rule does not fit the network.
+    """
+
+    def __init__(self, variant: Variant, dataset: Dataset, seed: int, epochs: int) -> None:
+        self.variant = variant
+        self.dataset = dataset
+        self.model = build_model(variant.model, dataset, seed)
+        self.judge = Judge(variant, dataset, self.model)
+        self.problem = declare(self.model, variant, dataset)
+        self.optimizer = make_optimizer(variant.training, self.model)
+        if self.problem.constraints:
+            self.problem.attach(self.optimizer)
+        self._schedule = make_schedule(variant.training, self.optimizer, epochs)
+        self._order = torch.Generator().manual_seed(seed)
+        self._seconds: list[float] = []
+
+    def train_epoch(self) -> Evaluation:
+        """One pass over the training rows, and what it led to."""
+        for rows in batches(len(self.dataset.x_train), self.variant.training.batch_size, self._order):
+            x, y = self.dataset.x_train[rows], self.dataset.y_train[rows]
+            started = time.process_time()
+            self._step(x, y, rows)
+            self._seconds.append(time.process_time() - started)
+        self._schedule.step()
+        return self.judge.evaluate()
+
+    def _step(self, x: Tensor, y: Tensor, rows: Tensor) -> None:
+        self.optimizer.zero_grad()
+        prediction = self.model(x)
+        loss = loss_of(prediction, y, self.dataset) + regulariser(self.model, self.variant.training)
+        if self.problem.constraints:
+            loss = self.problem.loss(loss, values(self.variant, prediction, rows))
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+
+    def finish(self) -> Evaluation:
+        """Weights into their sets and plain again, then measured."""
+        self.problem.finish()
+        return self.judge.evaluate()
+
+    @torch.no_grad()
+    def describe(self) -> dict[str, Any]:
+        """What the library itself says of the final weights, and how long a step took."""
+        report = self.problem.report(values(self.variant, self.judge.predict_train()))
+        saturation = [
+            (constraint.slot.value().numel(), row.saturation)
+            for constraint, row in zip(self.problem.constraints, report.rows, strict=True)
+            if constraint.slot is not None and row.saturation is not None
+        ]
+        entries = sum(count for count, _ in saturation)
+        return {
+            "dead_weights": sum(count * dead for count, dead in saturation) / entries if entries else None,
+            "guarantees": self.judge.guarantees(report),
+            "milliseconds_per_step": 1000 * median(self._seconds),
+            "report": report.to_dict() if self.problem.constraints else None,
+        }
+
+
+def batches(rows: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """All row numbers in random order, so many at a time."""
+    order = torch.randperm(rows, generator=generator)
+    yield from (order[start : start + size] for start in range(0, rows, size))
+
+
+def regulariser(model: nn.Module, training: TrainingTable) -> Tensor | float:
+    """``l1 · Σ|w| + l2 · Σw²`` over the weight matrices (not the biases), as the network uses them."""
+    if training.l1 == training.l2 == 0:
+        return 0.0
+    matrices = [layer.weight for layer in model.modules() if isinstance(layer, nn.Linear)]
+    absolute = torch.stack([matrix.abs().sum() for matrix in matrices]).sum()
+    squared = torch.stack([matrix.square().sum() for matrix in matrices]).sum()
+    return training.l1 * absolute + training.l2 * squared
+
+
+def make_optimizer(training: TrainingTable, model: nn.Module) -> Optimizer:
+    """The optimizer over the model's present parameters."""
+    parameters, step, decay = model.parameters(), training.learning_rate, training.weight_decay
+    if training.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=step, weight_decay=decay)
+    if training.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=step, weight_decay=decay)
+    return torch.optim.SGD(parameters, lr=step, weight_decay=decay, momentum=training.momentum)
+
+
+def make_schedule(training: TrainingTable, optimizer: Optimizer, epochs: int) -> LRScheduler:
+    """How the learning rate changes from epoch to epoch."""
+    if training.schedule == "cosine":
+        return CosineAnnealingLR(optimizer, epochs)
+    return LambdaLR(optimizer, lambda epoch: 1.0)
