@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from feasible.problem.constraint import Constraint, multiplier_of, violations
 from feasible.problem.text import table
+from feasible.sets import Set
 
 if TYPE_CHECKING:
-    from feasible.problem.constraint import Constraint
     from feasible.problem.problem import Problem
 
 
@@ -170,9 +171,7 @@ def _value(problem: Problem, constraint: Constraint, handed: Mapping[str, Any]) 
         value = constraint.slot.value().detach()
         return value, f"all {value.numel():,} entries"
     if constraint.name in handed:
-        given = handed[constraint.name]
-        value = (given[0] if isinstance(given, (tuple, list)) else given).detach()
-        words = "given"
+        value, words = _given(constraint, handed[constraint.name]), "given"
     elif constraint.spec.function is not None:
         value, words = constraint.spec.function(problem.model).detach(), "now"
     elif constraint.last is not None:
@@ -180,28 +179,30 @@ def _value(problem: Problem, constraint: Constraint, handed: Mapping[str, Any]) 
     else:
         return None, "never seen"
     if constraint.spec.per == "value":
-        return (
-            value,
-            f"the value {words}" if words != "of the last training step" else "the value in the last step",
-        )
-    points = value.shape[0] if value.dim() else 1
-    return value, f"{points:,} points {words}"
+        return value, "the value in the last step" if value is constraint.last else f"the value {words}"
+    return value, f"{len(value):,} points {words}"
+
+
+def _given(constraint: Constraint, handed: Any) -> Tensor:
+    value = handed[0] if isinstance(handed, (tuple, list)) and handed else handed
+    if not isinstance(value, Tensor):
+        raise ValueError(f"report: {constraint.name}: expected a tensor, got {type(value).__name__}.")
+    if constraint.measure is not None:
+        constraint.check_shape(value)
+    return value.detach()
 
 
 def _check(constraint: Constraint, value: Tensor | None) -> _Check | None:
     if value is None:
         return None
-    value = value if value.dtype in (torch.float32, torch.float64) else value.float()
-    set = constraint.bound if constraint.measure is not None else constraint.set.bind(value)
     if value.numel() == 0:
         return _Check(0.0, 0.0, None)
-    distance = set.distance(value)
-    inside = set.contains(value)
-    worst = torch.where(inside, torch.zeros_like(distance), distance)
-    return _Check(float(worst.max()), float((~inside).float().mean()), _active_share(set, value))
+    outside = violations(constraint, value)
+    active = _active_share(constraint.bound, value) if constraint.measure is not None else None
+    return _Check(float(outside.max()), float((outside != 0).float().mean()), active)
 
 
-def _active_share(set: Any, value: Tensor) -> float | None:
+def _active_share(set: Set, value: Tensor) -> float | None:
     """Share of the units with a slack that is 0 up to rounding; sets without an interior are always active."""
     if not set.offers("slack"):
         return None if set.offers("lmo") and not set.separable else 1.0
@@ -231,51 +232,63 @@ def _stationarity(problem: Problem, constraint: Constraint) -> float | None:
     slot = constraint.slot
     if slot is None:
         return _norm_of_gradients(problem)
-    gradient = constraint.raw_gradient if constraint.raw_gradient is not None else slot.leaf.grad
+    gradient = _gradient(constraint)
     if gradient is None:
         return None
-    gradient = gradient.to_dense() if gradient.is_sparse else gradient
-    if constraint.method.hard and slot.chart is None and constraint.bound.convex:
+    if _is_projected(constraint):
         x = slot.value().detach()
-        return float(torch.linalg.vector_norm((x - constraint.bound.project(x - gradient)).float()))
+        gradient = x - constraint.bound.project(x - gradient)
     return float(torch.linalg.vector_norm(gradient.float()))
 
 
+def _is_projected(constraint: Constraint) -> bool:
+    """Whether a plain weight is held in a convex set by nothing but the projection."""
+    method, slot = constraint.method, constraint.slot
+    held = method.guarantee == "projected" and not constraint.has_term
+    return held and slot is not None and slot.chart is None and constraint.bound.convex
+
+
+def _gradient(constraint: Constraint) -> Tensor | None:
+    """The gradient of what is minimised, in the last step, as it was before a method replaced it."""
+    if constraint.raw_gradient is not None:
+        return constraint.raw_gradient
+    assert constraint.slot is not None
+    gradient = constraint.slot.leaf.grad
+    if gradient is None:
+        return None
+    return (gradient.to_dense() if gradient.is_sparse else gradient) * constraint.sign
+
+
 def _norm_of_gradients(problem: Problem) -> float | None:
+    gradients = [slot.leaf.grad for slot in problem.slots.values() if slot.leaf.grad is not None]
     norms = [
-        torch.linalg.vector_norm(slot.leaf.grad.float())
-        for slot in problem.slots.values()
-        if slot.leaf.grad is not None and not slot.leaf.grad.is_sparse
+        torch.linalg.vector_norm(
+            (gradient.coalesce().values() if gradient.is_sparse else gradient).float()
+        ).cpu()
+        for gradient in gradients
     ]
-    return float(torch.stack([norm.cpu() for norm in norms]).norm()) if norms else None
+    return float(torch.stack(norms).norm()) if norms else None
 
 
 def _multiplier(constraint: Constraint) -> tuple[float | None, float | None]:
     """The largest multiplier with its sign, and the sum of their magnitudes per unit."""
-    from feasible.problem.constraint import multiplier_of
-
     found = multiplier_of(constraint)
     if found is None:
         found = _multiplier_of_projection(constraint)
     if found is None or found.numel() == 0:
         return None, None
     flat = found.reshape(-1)
-    largest = float(flat[flat.abs().argmax()])
-    set = constraint.measure.set if constraint.measure is not None else constraint.bound
-    try:
-        price = float(set.norm(found).sum())
-    except (RuntimeError, IndexError):
-        price = float(found.abs().sum())
-    return largest, price
+    assert constraint.measure is not None
+    return float(flat[flat.abs().argmax()]), float(constraint.measure.price(found))
 
 
 def _multiplier_of_projection(constraint: Constraint) -> Tensor | None:
     """For a projected weight: what of −∇f the set has taken away, an element of the normal cone."""
-    slot = constraint.slot
-    if slot is None or not constraint.method.hard or slot.chart is not None or not constraint.bound.convex:
+    slot, replaced = constraint.slot, constraint.method.replaces_gradients(constraint.bound)
+    if slot is None or not _is_projected(constraint) or (replaced and constraint.raw_gradient is None):
         return None
-    gradient = constraint.raw_gradient if constraint.raw_gradient is not None else slot.leaf.grad
-    if gradient is None or gradient.is_sparse:
+    gradient = _gradient(constraint)
+    if gradient is None:
         return None
     x = constraint.bound.project(slot.value().detach())
     mapped = gradient.clone()
@@ -296,7 +309,7 @@ def _diagnosis(problem: Problem, constraint: Constraint, checked: _Check | None)
     said = []
     if not constraint.enabled:
         said.append("switched off")
-    if constraint.has_term and not constraint.window.records and constraint.enabled:
+    if constraint.has_term and constraint.last is None and constraint.enabled:
         said.append("its method acts through problem.loss(…), which has never been called with gradients")
     elif (
         constraint.slot is not None and problem.was_attached and not constraint.ticks and not problem.finished

@@ -88,12 +88,15 @@ def value_at(weight: float | Schedule, step: int) -> float:
     return weight(step) if callable(weight) else weight
 
 
-def check_weight(owner: str, name: str, weight: float | Schedule) -> None:
-    """Raise ``ValueError`` unless ``weight`` is a positive finite number or a schedule that starts with one."""
+def check_weight(owner: str, name: str, weight: float | Schedule, from_zero: bool = False) -> None:
+    """Raise ``ValueError`` unless ``weight`` is a positive finite number or a schedule that starts with one.
+
+    ``from_zero``: a schedule may also start at 0, since nothing is divided by it.
+    """
     if not callable(weight) and not isinstance(weight, (int, float)):
         raise ValueError(f"{owner}: {name} must be a number or a schedule (step -> float), got {weight!r}.")
     first = value_at(weight, 0)
-    if not (math.isfinite(first) and (first > 0 or (callable(weight) and first == 0))):
+    if not (math.isfinite(first) and (first > 0 or (from_zero and callable(weight) and first == 0))):
         at = " at step 0" if callable(weight) else ""
         raise ValueError(f"{owner}: {name} must be positive and finite, got {first!r}{at}.")
 

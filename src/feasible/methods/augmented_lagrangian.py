@@ -27,7 +27,7 @@ class AugmentedLagrangian(Method):
 
     Args:
         penalty: ρ > 0, or a schedule.
-        dual_lr: how fast the multiplier follows; 0.05 to 0.5 is stable under Adam.
+        dual_lr: how fast the multiplier follows, or a schedule; 0.05 to 0.5 is stable under Adam.
 
     Raises:
         ValueError: penalty or dual_lr is not positive.
@@ -49,7 +49,7 @@ class AugmentedLagrangian(Method):
     """
 
     penalty: float | Schedule = 1.0
-    dual_lr: float = 0.05
+    dual_lr: float | Schedule = 0.05
 
     has_multiplier = True
 
@@ -75,7 +75,9 @@ class AugmentedLagrangian(Method):
         penalty = value_at(self.penalty, step)
         multiplier = state["multiplier"]
         target = pull.gradient if pull else next_multiplier(mean, multiplier, set, penalty)
-        return {"multiplier": target if full else multiplier.lerp(target, min(1.0, self.dual_lr / penalty))}
+        if full:
+            return {"multiplier": target}
+        return {"multiplier": multiplier.lerp(target, min(1.0, value_at(self.dual_lr, step) / penalty))}
 
 
 def next_multiplier(mean: Tensor, multiplier: Tensor, set: Set, penalty: float) -> Tensor:

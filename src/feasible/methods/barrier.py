@@ -56,6 +56,7 @@ class Barrier(Method):
     margin: float = 1e-4
 
     guarantee = "projected"
+    hard = True
     needs = ("slack",)
 
     def __post_init__(self) -> None:

@@ -100,9 +100,13 @@ class Method(ABC):
     def gradient_(self, points: Sequence[Tensor], gradients: Sequence[Tensor], set: Set) -> None:
         """Replace, in place, what the optimizer is shown as the gradients."""
 
-    def corrects(self, set: Set, step: int) -> bool:
-        """Whether ``correct`` has anything to do after this step."""
+    def acts_after_step(self, set: Set) -> bool:
+        """Whether ``correct`` ever has anything to do."""
         return type(self).correct is not Method.correct
+
+    def corrects(self, step: int) -> bool:
+        """Whether ``correct`` is due after this step."""
+        return True
 
     def replaces_gradients(self, set: Set) -> bool:
         """Whether ``gradient_`` has anything to do."""

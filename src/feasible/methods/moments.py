@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 
 _FIRST = ("exp_avg", "momentum_buffer")
 
@@ -37,8 +37,12 @@ class Moments:
         if self._optimizer is None:
             return
         for group in self._optimizer.param_groups:
-            group["params"] = [new if parameter is old else parameter for parameter in group["params"]]
-        self._optimizer.state.pop(old, None)
+            # In place: L-BFGS holds on to this very list.
+            group["params"][:] = [new if parameter is old else parameter for parameter in group["params"]]
+        if isinstance(self._optimizer, LBFGS):
+            self._optimizer.state.clear()  # its curvature pairs span all parameters
+        else:
+            self._optimizer.state.pop(old, None)
 
     def _state(self, parameter: Tensor) -> dict[str, object]:
         if self._optimizer is None or parameter not in self._optimizer.state:

@@ -44,7 +44,7 @@ class Penalty(Method):
     kind: Literal["squared", "exact"] = "squared"
 
     def __post_init__(self) -> None:
-        check_weight("Penalty", "weight", self.weight)
+        check_weight("Penalty", "weight", self.weight, from_zero=True)
         if self.kind not in ("squared", "exact"):
             raise ValueError(f'Penalty: kind must be "squared" or "exact", got {self.kind!r}.')
 

@@ -91,13 +91,16 @@ class Project(Method):
         members = points if self.every == 1 else [set.project(point) for point in points]
         set.reduce_gradients_(members, gradients, MAPPING_STEP)
 
-    def corrects(self, set: Set, step: int) -> bool:
-        """At every so many steps; a wholly frozen weight never moves."""
-        return not isinstance(set, Frozen) and (step + 1) % self.every == 0
+    def corrects(self, step: int) -> bool:
+        """At every so many steps."""
+        return (step + 1) % self.every == 0
 
     def correct(self, slots: Sequence[Slot], moments: Moments, set: Set) -> None:
         """Project, and treat the moments of what has moved as the policy says."""
         weights = [slot.leaf for slot in slots]
+        if isinstance(set, Frozen):
+            # No optimizer moves a weight without a gradient; someone may have given it one again.
+            weights = [weight for weight in weights if weight.grad is not None]
         if self.moments == "keep":
             set.project_all_(weights)
         else:

@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from feasible.errors import UnsupportedError
 from feasible.methods.method import Method
 from feasible.methods.moments import Moments
 from feasible.methods.slot import Slot, remember_order
@@ -54,7 +55,10 @@ class Reparametrize(Method):
         """A set without a chart cannot be parametrized; an unknown chart is a ``ValueError`` at once."""
         objection = super().objection(set)
         if objection is None:
-            set.chart(self.chart)
+            try:
+                set.chart(self.chart)
+            except UnsupportedError as error:
+                return str(error)
         return objection
 
     def start(self, x: Tensor, set: Set) -> Tensor:
@@ -73,7 +77,7 @@ class Reparametrize(Method):
         """The weight is a plain parameter again."""
         slot.bake()
 
-    def corrects(self, set: Set, step: int) -> bool:
+    def acts_after_step(self, set: Set) -> bool:
         """Only to revive."""
         return self.revive
 

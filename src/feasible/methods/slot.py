@@ -92,6 +92,8 @@ class Slot:
             parametrize.remove_parametrizations(module, attribute, leave_parametrized=True)
             module._parameters[attribute] = restored  # type: ignore[assignment]
             _restore_order(module._parameters, order)
+            if not parametrize.is_parametrized(module):
+                module.__dict__.pop(ORDERS, None)
         self.chart = None
         self.original = None
         self.refresh()
@@ -135,7 +137,9 @@ def find_slots(model: nn.Module | Mapping[str, Tensor] | Sequence[Tensor]) -> di
                 slot = by_identity[id(parameter)] = slots[name] = Slot(name)
             else:
                 slot.aliases.append(name)
-            slot.owners.append((module, attribute))
+            # A module that is used twice owns its weight once.
+            if not any(owner is module and own == attribute for owner, own in slot.owners):
+                slot.owners.append((module, attribute))
             slot.refresh()
         return slots
     named = model.items() if isinstance(model, Mapping) else ((str(i), x) for i, x in enumerate(model))

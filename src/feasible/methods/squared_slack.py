@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from feasible.methods.method import Method, Pull, State
-from feasible.schedules import check_weight
+from feasible.schedules import Schedule, check_weight, value_at
 from feasible.sets import Set
 
 __all__ = ["SquaredSlack"]
@@ -30,8 +30,8 @@ class SquaredSlack(Method):
     slack and a multiplier of its own: ``require(…, per="index")``.
 
     Args:
-        penalty: ρ > 0.
-        dual_lr: how fast the multiplier follows.
+        penalty: ρ > 0, or a schedule.
+        dual_lr: how fast the multiplier follows, or a schedule.
         slack_lr: share of the way to the best slack that a step goes, in (0, 1].
 
     Raises:
@@ -53,8 +53,8 @@ class SquaredSlack(Method):
     Source: Bertsekas, *Nonlinear Programming*, section 4.3 (squared slack variables).
     """
 
-    penalty: float = 1.0
-    dual_lr: float = 0.05
+    penalty: float | Schedule = 1.0
+    dual_lr: float | Schedule = 0.05
     slack_lr: float = 0.2
 
     has_multiplier = True
@@ -77,7 +77,8 @@ class SquaredSlack(Method):
             at = mean.detach().requires_grad_()
             value = _slacks(at, set)
             gap = value - _seen(state["slack"], value.detach()).square()
-            amount = (state["multiplier"] * gap).sum() + self.penalty / 2 * gap.square().sum()
+            penalty = value_at(self.penalty, step)
+            amount = (state["multiplier"] * gap).sum() + penalty / 2 * gap.square().sum()
             (gradient,) = torch.autograd.grad(amount, at)
         return Pull(amount.detach(), gradient)
 
@@ -86,12 +87,12 @@ class SquaredSlack(Method):
     ) -> State:
         """Descent in the slack, ascent in the multiplier."""
         multiplier, value = state["multiplier"], _slacks(mean, set)
-        slack = _seen(state["slack"], value)
-        force = multiplier + self.penalty * (value - slack.square())
-        curvature = 2 * force.abs() + 4 * self.penalty * slack.square()
+        slack, penalty = _seen(state["slack"], value), value_at(self.penalty, step)
+        force = multiplier + penalty * (value - slack.square())
+        curvature = 2 * force.abs() + 4 * penalty * slack.square()
         share = 1.0 if full else self.slack_lr
         moved = (slack + share * 2 * slack * force / curvature).clamp_min(LEAST_SLACK)
-        rate = self.penalty if full else self.dual_lr
+        rate = penalty if full else value_at(self.dual_lr, step)
         return {"slack": moved, "multiplier": multiplier + rate * (value - moved.square())}
 
     def multiplier(self, mean: Tensor, set: Set, state: State) -> Tensor:

@@ -30,7 +30,7 @@ class Group:
     _raw: dict[int, Tensor] = field(default_factory=dict)
     """Memory for the gradients as they were: fresh memory at every step would cost more than the copy."""
 
-    def replace_gradients(self, optimizer: Optimizer, signs: dict[int, float]) -> None:
+    def replace_gradients(self, optimizer: Optimizer) -> None:
         """Show the optimizer what the method puts in the place of the gradients."""
         # Under a fused scaler gradients are still scaled here; the set maps descent directions in true units.
         scale = getattr(optimizer, "grad_scale", None)
@@ -40,7 +40,7 @@ class Group:
             grad = weight.grad
             if grad is None:
                 continue
-            sign = signs[id(weight)]
+            sign = constraint.sign
             if scale is not None or sign < 0 or grad.is_sparse:
                 self._replace_one(constraint, weight, grad, sign, scale)
                 continue
@@ -84,7 +84,6 @@ class Attachment:
     hooks: list[RemovableHandle] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     mapping: list[Group] = field(default_factory=list)
-    signs: dict[int, float] = field(default_factory=dict)
     closure_runs: int = 0
     planned_for: int = -1
 
@@ -94,14 +93,18 @@ class Attachment:
 
     def plan(self, constraints: Sequence[Constraint]) -> None:
         """Group what this optimizer owns; called again whenever constraints or parameter groups change."""
-        self.signs = {
+        signs = {
             id(parameter): -1.0 if group.get("maximize") else 1.0
             for group in self.optimizer.param_groups
             for parameter in group["params"]
         }
-        self.groups = group_weights(
-            c for c in constraints if c.slot is not None and id(c.slot.refresh()) in self.signs
-        )
+        owned = []
+        for constraint in constraints:
+            if constraint.slot is not None and id(constraint.slot.refresh()) in signs:
+                constraint.follow_weight()
+                constraint.sign = signs[id(constraint.slot.leaf)]
+                owned.append(constraint)
+        self.groups = group_weights(owned)
         self.mapping = [group for group in self.groups if group.method.replaces_gradients(group.set)]
         self.planned_for = len(self.optimizer.param_groups)
 
@@ -109,21 +112,21 @@ class Attachment:
         """Before the step."""
         with torch.no_grad():
             for group in self.mapping:
-                group.replace_gradients(self.optimizer, self.signs)
+                group.replace_gradients(self.optimizer)
 
     def correct(self) -> None:
         """After the step."""
         correct(self.groups, self.moments)
 
 
-def group_weights(constraints: Any) -> list[Group]:
+def group_weights(constraints: Sequence[Constraint]) -> list[Group]:
     """Constraints on weights whose method acts around the step, by method, set, device and dtype."""
     groups: dict[tuple[Any, ...], Group] = {}
     for constraint in constraints:
         method, slot = constraint.method, constraint.slot
-        if not constraint.enabled:
+        if slot is None or not constraint.enabled:
             continue
-        if type(method).correct is Method.correct and not method.replaces_gradients(constraint.bound):
+        if not (method.acts_after_step(constraint.bound) or method.replaces_gradients(constraint.bound)):
             continue
         key = (method, constraint.bound, slot.leaf.device, slot.leaf.dtype)
         group = groups.setdefault(key, Group(method, constraint.bound, [], []))
@@ -136,7 +139,7 @@ def correct(groups: Sequence[Group], moments: Moments) -> None:
     """Let every method mend its weights."""
     with torch.no_grad():
         for group in groups:
-            if group.method.corrects(group.set, group.constraints[0].ticks):
+            if group.method.corrects(group.constraints[0].ticks):
                 group.method.correct(group.slots, moments, group.set)
 
 
@@ -184,6 +187,11 @@ class Clock:
         self._backward_ran = False
         self._closures = 0
 
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """What is attached."""
+        return list(self.attachments)
+
     # -- windows -----------------------------------------------------------------------------------
 
     def open_window(self) -> None:
@@ -201,7 +209,8 @@ class Clock:
         self._backward_ran = True
 
     def _no_gradients(self) -> bool:
-        return all(
+        # Without an attached optimizer nobody says which gradients count: only the tick closes the window.
+        return bool(self.attachments) and all(
             p.grad is None for attachment in self.attachments.values() for p in attachment.parameters()
         )
 
@@ -262,6 +271,9 @@ class Clock:
             self.moment.closure = number
             try:
                 result = closure()
+            except BaseException:
+                self.close_window()  # this step will never come: its values go with it
+                raise
             finally:
                 self.moment.closure = None
             attachment.replace_gradients()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -11,7 +12,15 @@ from torch import Tensor
 
 from feasible.methods.method import Method, State, attach_gradient
 from feasible.methods.slot import Slot
-from feasible.problem.measures import EverySample, Handed, IndexedSample, Measure, SampleDistance, WholeValue
+from feasible.problem.measures import (
+    EverySample,
+    Handed,
+    IndexedSample,
+    Measure,
+    SampleDistance,
+    WholeValue,
+    detached,
+)
 from feasible.problem.window import Moment, Window
 from feasible.sets import Set
 
@@ -41,7 +50,6 @@ class Constraint:
     slot: Slot | None = None
     spec: ValueSpec = field(default_factory=ValueSpec)
     enabled: bool = True
-    paused_at: int = 0
     state: State = field(default_factory=dict)
     window: Window = field(default_factory=Window)
     measure: Measure | None = None
@@ -51,13 +59,17 @@ class Constraint:
     last: Tensor | None = None
     """The value that the last term was computed from."""
     raw_gradient: Tensor | None = None
-    """The weight's gradient before the method replaced it."""
+    """The weight's descent direction, negated, before the method replaced it."""
+    sign: float = 1.0
+    """−1 where the weight's optimizer maximises."""
     saturation: float | None = None
     """Share of saturated entries when the chart was taken away."""
     _shape: tuple[int, ...] = ()
+    _kind: tuple[torch.dtype, torch.device] | None = None
     _amounts: list[Tensor] = field(default_factory=list)
     _nonfinite: Tensor | int = 0
     _origin: int = field(init=False)
+    _paused_at: int = 0
 
     def __post_init__(self) -> None:
         self._origin = self.moment.ticks
@@ -65,11 +77,17 @@ class Constraint:
     @property
     def ticks(self) -> int:
         """Steps that this constraint has seen: the clock counts for all, so that a step costs nothing here."""
-        return self.moment.ticks - self._origin
+        return self.moment.ticks - self._origin if self.enabled else self._paused_at
 
     @ticks.setter
     def ticks(self, value: int) -> None:
         self._origin = self.moment.ticks - value
+        self._paused_at = value
+
+    def switch(self, on: bool) -> None:
+        """Let the constraint act, or rest with its steps and its state as they are."""
+        ticks = self.ticks
+        self.enabled, self.ticks = on, ticks
 
     @property
     def has_term(self) -> bool:
@@ -85,12 +103,35 @@ class Constraint:
 
     # -- binding -----------------------------------------------------------------------------------
 
-    def bind_weight(self, bound: Set) -> None:
-        """The constraint holds for its slot's weight from now on."""
-        assert self.slot is not None
+    @torch.no_grad()
+    def enter(self, bound: Set) -> None:
+        """Move the weight to where the method starts, change its storage, note how far it has moved."""
+        slot, method = self.slot, self.method
+        assert slot is not None
+        before = slot.value().detach().clone()
+        start = method.start(before, bound)
+        if not torch.equal(start, before):
+            slot.write(start)
+        method.install(slot, bound)
+        weight = slot.value().detach()
+        self.moved = float(torch.linalg.vector_norm((weight - before).float()))
+        self._kind = (weight.dtype, weight.device)
         self.measure = WholeValue(self.method, bound)
-        self.state = self.method.bind(self.slot.value().detach(), bound)
+        self.state = self.method.bind(weight, bound)
 
+    def follow_weight(self) -> None:
+        """The weight may have moved to another device or dtype since it was constrained."""
+        assert self.slot is not None
+        assert self.measure is not None
+        weight = self.slot.value().detach()
+        if (weight.dtype, weight.device) != self._kind:
+            self._kind = (weight.dtype, weight.device)
+            self.measure = WholeValue(self.method, self.measure.set.bind(weight))
+            work = torch.promote_types(weight.dtype, torch.float32)
+            self.state = {key: value.to(weight.device, work) for key, value in self.state.items()}
+
+    # A first value seen under inference_mode must not make a state that autograd refuses later.
+    @torch.inference_mode(False)
     def bind_value(self, value: Tensor) -> None:
         """The first value decides shape, dtype and device."""
         if not value.is_floating_point():
@@ -101,16 +142,19 @@ class Constraint:
             raise ValueError(
                 f'{self.name}: per="{self.spec.per}" needs a batch in dimension 0, got a single number.'
             )
-        self.measure = self._measure(
-            self.set.bind(value.detach().to(torch.promote_types(value.dtype, torch.float32)))
-        )
-        template = self.measure.template(value)
-        self.state = self.method.bind(template, self.measure.set)
-        if isinstance(self.measure, SampleDistance):
+        measure = self._measure(self.set.bind(detached(value)))
+        template = measure.template(value)
+        self.state = self.method.bind(template, measure.set)
+        if isinstance(measure, SampleDistance):
             self.state["tolerance"] = self._tolerance(value)
-        if self.spec.average is not None and isinstance(self.measure, WholeValue):
+        if self.spec.average is not None and isinstance(measure, WholeValue):
             self.state["average"] = torch.full_like(template, float("nan"))
-        self._shape = self.measure.shape(value)
+        self._shape = measure.shape(value)
+        self.measure = measure
+
+    def unbind(self) -> None:
+        """As before the first value."""
+        self.measure, self.state = None, {}
 
     def _measure(self, bound: Set) -> Measure:
         spec = self.spec
@@ -126,7 +170,8 @@ class Constraint:
     def _tolerance(self, value: Tensor) -> Tensor:
         if self.spec.tolerance is not None:
             return torch.tensor(self.spec.tolerance, dtype=torch.float32, device=value.device)
-        return value.detach().float().square().mean().sqrt() / 1000
+        typical = value.detach().float().square().mean().sqrt()
+        return torch.nan_to_num(typical / 1000, nan=0.0, posinf=0.0)
 
     # -- in the loss -------------------------------------------------------------------------------
 
@@ -134,28 +179,38 @@ class Constraint:
         """Value and index, checked against the shape that the constraint was bound to."""
         if self.slot is not None:
             return self.slot.value(), None
-        if self.measure is None:
-            first = (
-                handed[0]
-                if self.spec.per == "index" and isinstance(handed, (tuple, list)) and handed
-                else handed
-            )
-            if not isinstance(first, Tensor):
-                raise ValueError(f"{self.name}: expected a tensor, got {type(first).__name__}.")
-            self.bind_value(first)
+        if self.measure is not None:
+            return self._checked(self.measure, handed)
+        first = (
+            handed[0] if self.spec.per == "index" and isinstance(handed, (tuple, list)) and handed else handed
+        )
+        if not isinstance(first, Tensor):
+            raise ValueError(f"{self.name}: expected a tensor, got {type(first).__name__}.")
+        self.bind_value(first)
         assert self.measure is not None
-        value, index = self.measure.split(handed, self.name)
+        try:
+            return self._checked(self.measure, handed)
+        except ValueError:
+            self.unbind()
+            raise
+
+    def _checked(self, measure: Measure, handed: Handed) -> tuple[Tensor, Tensor | None]:
+        value, index = measure.split(handed, self.name)
+        self.check_shape(value)
+        return value, index
+
+    def check_shape(self, value: Tensor) -> None:
+        """Raise ``ValueError`` where a value has another shape than the first one."""
+        assert self.measure is not None
         if (value.dim() == 0 and self.spec.per != "value") or self.measure.shape(value) != self._shape:
             batch = "" if self.spec.per == "value" else "(batch) + "
             raise ValueError(
                 f"{self.name}: expected a value of shape {batch}{self._shape} as in its first step, "
                 f"got {tuple(value.shape)}."
             )
-        return value, index
 
-    def term(self, handed: Handed, record: bool) -> Tensor:
-        """What the loss gains at this value."""
-        value, index = self.read(handed)
+    def term(self, value: Tensor, index: Tensor | None, record: bool) -> Tensor:
+        """What the loss gains at a value that ``read`` has checked."""
         assert self.measure is not None
         moment = self.moment if record else None
         with torch.no_grad():
@@ -219,13 +274,14 @@ class Handle:
     @property
     def violation(self) -> float:
         """Largest distance to the set: of the weights now, or of the last values that were handed in."""
-        worst = 0.0
+        worst = []
         for constraint in self._constraints:
             value = constraint.slot.value() if constraint.slot is not None else constraint.last
             if value is None:
-                return float("nan")
-            worst = max(worst, worst_distance(constraint.bound, value.detach()))
-        return worst
+                return math.nan
+            if value.numel():
+                worst.append(float(violations(constraint, value.detach()).max()))
+        return math.nan if any(map(math.isnan, worst)) else max(worst, default=0.0)
 
     @property
     def multiplier(self) -> Tensor | None:
@@ -252,9 +308,7 @@ class Handle:
                 raise ValueError(
                     f"{constraint.name}: a reparametrized weight cannot leave its set; use remove()."
                 )
-            ticks = constraint.ticks if constraint.enabled else constraint.paused_at
-            constraint.enabled, constraint.paused_at = value, ticks
-            constraint.ticks = ticks
+            constraint.switch(value)
             if constraint.slot is not None:
                 change = constraint.method.install if value else constraint.method.uninstall
                 change(constraint.slot, constraint.bound)
@@ -269,22 +323,27 @@ class Handle:
         return f"<{self.name}: {first.set!r} by {first.method!r}>"
 
 
-def worst_distance(set: Set, value: Tensor) -> float:
-    """Largest distance of a unit to the set; 0 for units that the set contains; NaN where a value is."""
-    if value.numel() == 0:
-        return 0.0
-    value = value if value.dtype in (torch.float32, torch.float64) else value.float()
+def violations(constraint: Constraint, value: Tensor) -> Tensor:
+    """Distance of each unit to the set: 0 where the set contains it, NaN where the value is."""
+    if constraint.slot is None:
+        value = detached(value)
+    set = constraint.bound if constraint.measure is not None else constraint.set.bind(value)
     distance = set.distance(value)
-    return float(torch.where(set.contains(value), torch.zeros_like(distance), distance).max())
+    return torch.where(set.contains(value), torch.zeros_like(distance), distance)
 
 
 def multiplier_of(constraint: Constraint) -> Tensor | None:
     """The method's multiplier in the shape of the constrained value."""
-    if not constraint.state or constraint.measure is None or not constraint.method.has_multiplier:
+    measure, state = constraint.measure, constraint.state
+    if measure is None or not constraint.method.has_multiplier:
         return None
-    if isinstance(constraint.measure, IndexedSample):
-        return constraint.state["multiplier"].clone()
-    seen = constraint.window.records
-    mean = constraint.window.mean() if seen else torch.zeros_like(constraint.state["multiplier"])
-    found = constraint.method.multiplier(mean, constraint.measure.set, constraint.state)
+    if isinstance(measure, IndexedSample):
+        return state["multiplier"].clone()
+    if constraint.window.records:
+        at = constraint.window.mean()
+    elif constraint.slot is not None:
+        at = detached(constraint.slot.value())
+    else:
+        at = state["multiplier"]  # restored from a checkpoint, no value seen yet
+    found = constraint.method.multiplier(at, measure.set, state)
     return None if found is None else found.clone()

@@ -21,9 +21,9 @@ def work_dtype(value: Tensor) -> torch.dtype:
     return torch.promote_types(value.dtype, torch.float32)
 
 
-def detached(value: Tensor) -> Tensor:
+def detached(value: Tensor, copy: bool = False) -> Tensor:
     """The value without its history, in the dtype of the terms."""
-    return value.detach().to(work_dtype(value))
+    return value.detach().to(work_dtype(value), copy=copy)
 
 
 class Measure(ABC):
@@ -46,6 +46,10 @@ class Measure(ABC):
     def shape(self, value: Tensor) -> tuple[int, ...]:
         """The part of the shape that must not change between steps."""
         return tuple(value.shape)
+
+    def price(self, multiplier: Tensor) -> Tensor:
+        """What widening the set by one unit of distance saves: the norms of the multipliers, added up."""
+        return self.set.norm(multiplier).sum()
 
     @abstractmethod
     def pull(
@@ -83,7 +87,8 @@ class WholeValue(Measure):
         moment: Moment | None,
     ) -> Pull:
         """The method's pull at the mean that the average policy asks for."""
-        at = self._settle(detached(value), 1, state, window, moment)
+        # What is recorded must not change with the weights in the step.
+        at = self._settle(detached(value, copy=moment is not None), 1, state, window, moment)
         return self._pull(at, state, step, moment)
 
     def _pull(self, at: Tensor, state: State, step: int, moment: Moment | None) -> Pull:
@@ -182,6 +187,8 @@ class SampleDistance(WholeValue):
         """The chain rule: the multiplier of the reduced distance times its gradient in the samples."""
         reduced = self.reduced_distance(detached(value))
         excess = self._settle(reduced.amount - state["tolerance"], len(value), state, window, moment)
+        if len(value) == 0:
+            return Pull(torch.zeros_like(excess), reduced.gradient)
         pull = self._pull(excess, state, step, moment)
         return Pull(pull.amount, reduced.gradient * pull.gradient)
 
@@ -190,14 +197,15 @@ class SampleDistance(WholeValue):
         residual = self.sample_set.residual(value)
         flat = residual.reshape(len(value), -1)
         distance = torch.linalg.vector_norm(flat, dim=1)
+        count = max(len(distance), 1)
         if self.reduction == "mean":
-            amount, slope = distance.mean(), torch.full_like(distance, 1 / max(len(distance), 1))
+            amount, slope = distance.sum() / count, torch.full_like(distance, 1 / count)
         else:
             p = float(self.reduction)
-            mean = distance.pow(p).mean()
+            mean = distance.pow(p).sum() / count
             amount = mean.pow(1 / p)
             base = torch.where(mean == 0, torch.ones_like(mean), mean)
-            slope = base.pow(1 / p - 1) * distance.pow(p - 1) / max(len(distance), 1)
+            slope = base.pow(1 / p - 1) * distance.pow(p - 1) / count
         length = torch.where(distance == 0, torch.ones_like(distance), distance)
         return Pull(amount, (flat * (slope / length).unsqueeze(1)).reshape(residual.shape))
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim import LBFGS, Optimizer
+from torch.optim import Optimizer
 
-from feasible.errors import UnsupportedError
-from feasible.methods import Project
+from feasible.methods import AugmentedLagrangian, Project
 from feasible.methods.matrix import check_pair, default_method
 from feasible.methods.method import Method
 from feasible.methods.moments import Moments
-from feasible.methods.slot import Slot, find_slots
+from feasible.methods.slot import find_slots
 from feasible.problem import checkpoint, plain_state
-from feasible.problem.clock import Clock, Group, correct, group_weights
+from feasible.problem.clock import Clock, correct, group_weights
+from feasible.problem.compatibility import check_methods, check_parameters
 from feasible.problem.constraint import Constraint, Handle, Per, ValueSpec
-from feasible.problem.text import closest, listing, overview
+from feasible.problem.declaration import bind, check_kinds, check_spec, check_weight, free_names, match
+from feasible.problem.text import overview
 from feasible.report import Report, make_report
 from feasible.sets import Frozen, Set
 
@@ -89,18 +89,22 @@ class Problem:
             ValueError: nothing matches, the set cannot hold the weight, or two methods would move it.
             UnsupportedError: the method does not work with the set.
         """
-        _check_kinds(set, by)
-        slots = self._match(pattern, (exclude,) if isinstance(exclude, str) else tuple(exclude))
+        check_kinds(set, by)
+        slots = match(self.slots, pattern, (exclude,) if isinstance(exclude, str) else tuple(exclude))
         method = by if by is not None else default_method(set)
         check_pair(method, set)
-        bound = [self._checked(slot, set, method) for slot in slots]
-        names = self._names(name, slots)
-        constraints = []
-        for slot, one, full_name in zip(slots, bound, names, strict=True):
-            constraint = Constraint(full_name, set, method, self._clock.moment, slot=slot)
-            constraint.moved = _enter(slot, one, method)
-            constraint.bind_weight(one)
-            constraints.append(constraint)
+        for slot in slots:
+            check_weight(slot, set, method, self.constraints, self._clock.optimizers)
+        bound = [bind(set, slot) for slot in slots]
+        names = free_names(name, slots, self._declared)
+        constraints = [
+            Constraint(full_name, set, method, self._clock.moment, slot=slot)
+            for slot, full_name in zip(slots, names, strict=True)
+        ]
+        for optimizer in self._clock.optimizers:
+            check_methods(optimizer, constraints)
+        for constraint, one in zip(constraints, bound, strict=True):
+            constraint.enter(one)
         return self._add(name or pattern, constraints)
 
     def freeze(self, pattern: str, mask: Tensor | None = None) -> Handle:
@@ -150,86 +154,18 @@ class Problem:
             ValueError: the name is taken, or an argument is out of range.
             UnsupportedError: the method moves weights, or does not work with the set.
         """
-        from feasible.methods import AugmentedLagrangian
-
-        _check_kinds(set, by)
+        check_kinds(set, by)
         method = by if by is not None else AugmentedLagrangian()
         check_pair(method, set, for_values=True)
         spec = ValueSpec(per, size, reduction, tolerance, average, fn)
-        _check_spec(name, spec)
+        check_spec(name, spec)
         if name in self._declared or not name.isidentifier():
             problem = "is declared already" if name in self._declared else "cannot be a keyword of loss()"
             raise ValueError(f"require({name!r}, …): the name {problem}. Choose another one.")
-        return self._add(name, [Constraint(name, set, method, self._clock.moment, spec=spec)])
-
-    def _match(self, pattern: str, exclude: tuple[str, ...]) -> list[Slot]:
-        def fits(slot: Slot, glob: str) -> bool:
-            return any(fnmatchcase(known, glob) for known in (slot.name, *slot.aliases))
-
-        found = [
-            slot
-            for slot in self.slots.values()
-            if fits(slot, pattern) and not any(fits(slot, glob) for glob in exclude)
-        ]
-        if not found:
-            without = f" once {list(exclude)} are excluded" if exclude else ""
-            raise ValueError(
-                f"constrain({pattern!r}, …) matches no parameter of the model{without}.{closest(pattern, self.slots)}\n"
-                f"  The model has: {listing(self.slots)}"
-            )
-        return found
-
-    def _checked(self, slot: Slot, set: Set, method: Method) -> Set:
-        """The set bound to the weight, after everything that could forbid it."""
-        leaf = slot.refresh()
-        if isinstance(leaf, nn.parameter.UninitializedParameter):
-            raise ValueError(f"{slot.name} has no shape yet: run the model once before constraining it.")
-        if not leaf.is_floating_point():
-            raise ValueError(
-                f"{slot.name} holds {leaf.dtype}; only floating-point tensors can be constrained."
-            )
-        other = next((c for c in self.constraints if c.slot is slot and c.method.hard), None)
-        if method.hard and other is not None:
-            raise ValueError(
-                f"{slot.name} is already held in {other.set!r} by {type(other.method).__name__}; two methods that "
-                f"move the same tensor would undo each other.\n"
-                f"  Constrain it once, to the intersection: ({other.set!r}) & ({set!r})."
-            )
-        if method.latent:
-            self._check_latent(slot, method)
-        try:
-            return set.bind(slot.value().detach())
-        except ValueError as error:
-            raise type(error)(f"{slot.name}: {error}") from None
-
-    def _check_latent(self, slot: Slot, method: Method) -> None:
-        if slot.bare is not None:
-            raise UnsupportedError(
-                f"{type(method).__name__} needs a module that owns {slot.name!r}, and the problem holds bare tensors.\n"
-                "  Use Project, or put the tensor into an nn.Module."
-            )
-        holder = next(
-            (a for a in self._clock.attachments.values() if any(p is slot.leaf for p in a.parameters())), None
-        )
-        if holder is not None:
-            raise ValueError(
-                f"{type(method).__name__} puts new coordinates under {slot.name}, but an attached "
-                f"{type(holder.optimizer).__name__} already holds the old ones.\n"
-                "  Constrain first, then make the optimizer, then attach it."
-            )
-
-    def _names(self, name: str | None, slots: Sequence[Slot]) -> list[str]:
-        names: list[str] = []
-        for slot in slots:
-            base = slot.name if name is None else name if len(slots) == 1 else f"{name}/{slot.name}"
-            taken = {*self._declared, *names}
-            if base in taken and name is not None:
-                raise ValueError(f"a constraint named {base!r} exists already. Choose another name.")
-            number = next(
-                n for n in range(1, len(taken) + 2) if (base if n == 1 else f"{base}#{n}") not in taken
-            )
-            names.append(base if number == 1 else f"{base}#{number}")
-        return names
+        constraint = Constraint(name, set, method, self._clock.moment, spec=spec)
+        for optimizer in self._clock.optimizers:
+            check_methods(optimizer, [constraint])
+        return self._add(name, [constraint])
 
     def _add(self, name: str, constraints: list[Constraint]) -> Handle:
         self.constraints.extend(constraints)
@@ -242,6 +178,7 @@ class Problem:
             if constraint not in self.constraints:
                 continue
             self.constraints.remove(constraint)
+            self._pending.pop(constraint.name, None)
             if constraint.slot is not None and constraint.enabled:
                 self._uninstall(constraint)
         self.refresh()
@@ -263,13 +200,14 @@ class Problem:
 
         Raises:
             ValueError: it holds parameters that the model no longer uses, or none of the model's.
-            UnsupportedError: projections would break its line search (L-BFGS).
+            UnsupportedError: a method cannot work with it (a projection under L-BFGS, a penalty that is maximised).
         """
         if optimizer in self._clock.attachments:
             raise ValueError(
                 f"this {type(optimizer).__name__} is attached already. Call detach(optimizer) first."
             )
-        self._check_optimizer(optimizer)
+        check_parameters(optimizer, self.slots)
+        check_methods(optimizer, self.constraints)
         attachment = self._clock.attach(optimizer, leads=bool(clock))
         attachment.hooks += [
             optimizer.register_state_dict_post_hook(self._save_with_optimizer),
@@ -277,40 +215,6 @@ class Problem:
         ]
         self.was_attached = True
         return optimizer
-
-    def _check_optimizer(self, optimizer: Optimizer) -> None:
-        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        stale = [
-            slot.name
-            for slot in self.slots.values()
-            if slot.original is not None and id(slot.original) in held
-        ]
-        if stale:
-            raise ValueError(
-                f"this {type(optimizer).__name__} holds parameters that a reparametrization has replaced: "
-                f"{', '.join(stale)}.\n  Make the optimizer after constrain(), from model.parameters()."
-            )
-        present = {id(slot.refresh()): slot for slot in self.slots.values()}
-        if not held & present.keys():
-            raise ValueError(
-                f"this {type(optimizer).__name__} holds none of the model's parameters.\n"
-                "  Make it from the parameters of the model that the Problem was given (after wrapping or moving it)."
-            )
-        if isinstance(optimizer, LBFGS):
-            self._check_line_search(present, held)
-
-    def _check_line_search(self, present: Mapping[int, Slot], held: set[int]) -> None:
-        for constraint in self.constraints:
-            slot = constraint.slot
-            if slot is None or id(slot.leaf) not in held or not slot.leaf.requires_grad:
-                continue
-            if type(constraint.method).correct is not Method.correct and not constraint.method.latent:
-                raise UnsupportedError(
-                    f"{type(constraint.method).__name__} on {slot.name} under LBFGS: moving a weight after the step "
-                    "breaks the curvature pairs that LBFGS builds from it.\n"
-                    "  Use Reparametrize, Penalty or AugmentedLagrangian with LBFGS, or an optimizer made for "
-                    "projections: optim.ProjectedLBFGS (or Adam, SGD, …)."
-                )
 
     def detach(self, optimizer: Optimizer) -> None:
         """Take the hooks off again.
@@ -358,26 +262,22 @@ class Problem:
     ) -> dict[str, Tensor]:
         handed = {**values, **named} if values else named
         self._check_names(handed)
+        # Every value is checked before the first is recorded: an error leaves no half-recorded step behind.
+        read = [(c, *self._read(c, handed)) for c in self._terms if c.enabled]
         record = record and torch.is_grad_enabled()
         if record:
             self._clock.open_window()
-        found = {}
-        for constraint in self._terms:
-            if constraint.enabled:
-                fresh = constraint.measure is None
-                found[constraint.name] = constraint.term(self._value_of(constraint, handed), record)
-                if fresh and constraint.name in self._pending:
-                    checkpoint.restore(constraint, self._pending.pop(constraint.name))
-                    found[constraint.name] = constraint.term(self._value_of(constraint, handed), record)
-        return found
+        return {constraint.name: constraint.term(value, index, record) for constraint, value, index in read}
 
-    def _value_of(self, constraint: Constraint, handed: Mapping[str, Any]) -> Any:
-        if constraint.slot is not None:
-            return None
-        if constraint.name in handed:
-            return handed[constraint.name]
-        assert constraint.spec.function is not None
-        return constraint.spec.function(self.model)
+    def _read(self, constraint: Constraint, handed: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
+        given = handed.get(constraint.name)
+        if given is None and constraint.spec.function is not None:
+            given = constraint.spec.function(self.model)
+        value = constraint.read(given)
+        if constraint.name in self._pending:
+            checkpoint.restore(constraint, self._pending[constraint.name])
+            del self._pending[constraint.name]
+        return value
 
     def _check_names(self, handed: Mapping[str, Any]) -> None:
         required = {c.name: c for c in self._terms if c.slot is None}
@@ -394,14 +294,17 @@ class Problem:
             )
 
     def step(self) -> None:
-        """The tick of the clock, for loops without an attached optimizer: project, move multipliers, advance."""
-        for slot in self.slots.values():
-            slot.refresh()
-        correct(self._weight_groups(), Moments(None))
-        self._tick(False, None)
+        """The tick of the clock, for loops without an attached optimizer: project, move multipliers, advance.
 
-    def _weight_groups(self) -> list[Group]:
-        return group_weights([constraint for constraint in self.constraints if constraint.slot is not None])
+        It comes after the optimizer's step, too late to replace gradients: on a set that couples its
+        entries use plain gradient steps (SGD), or attach the optimizer.
+        """
+        for constraint in self.constraints:
+            if constraint.slot is not None:
+                constraint.slot.refresh()
+                constraint.follow_weight()
+        correct(group_weights(self.constraints), Moments(None))
+        self._tick(False, None)
 
     def _tick(self, full: bool, skipped: Tensor | None) -> None:
         if not self._ever_ticked:
@@ -418,7 +321,7 @@ class Problem:
         self._clock.close_window()
 
     def _check_recorded(self) -> None:
-        silent = [c.name for c in self._terms if c.enabled and not c.window.records]
+        silent = [c.name for c in self._terms if c.enabled and c.last is None]
         if silent:
             raise RuntimeError(
                 f"the optimizer has stepped, but problem.loss(…) has never seen: {', '.join(silent)}.\n"
@@ -442,7 +345,7 @@ class Problem:
                 if constraint.slot is not None and constraint.enabled:
                     constraint.slot.refresh()
                     self._settle(constraint)
-        for optimizer in list(self._clock.attachments):
+        for optimizer in self._clock.optimizers:
             self._clock.detach(optimizer)
         self.finished = True
 
@@ -496,7 +399,10 @@ class Problem:
             for constraint in self.constraints:
                 saved = found[constraint.name]
                 constraint.ticks = int(saved["step"])
-                if constraint.measure is None:
+                self._pending.pop(constraint.name, None)
+                if saved.keys() == {"fingerprint", "step"} and constraint.slot is None:
+                    constraint.unbind()  # saved before its first value
+                elif constraint.measure is None:
                     self._pending[constraint.name] = saved
                 else:
                     checkpoint.restore(constraint, saved)
@@ -513,44 +419,3 @@ class Problem:
 
     def __repr__(self) -> str:
         return overview(self.slots, self.constraints)
-
-
-def _check_kinds(set: Set, by: Method | None) -> None:
-    if not isinstance(set, Set):
-        hint = f" Did you mean {set.__name__}(…)?" if isinstance(set, type) else ""
-        raise ValueError(f"expected a set such as NonNegative(), got {set!r}.{hint}")
-    if by is not None and not isinstance(by, Method):
-        hint = f" Did you mean {by.__name__}(…)?" if isinstance(by, type) else ""
-        raise ValueError(f"by= expects a method such as Project(), got {by!r}.{hint}")
-
-
-def _check_spec(name: str, spec: ValueSpec) -> None:
-    if spec.per not in ("value", "sample", "index"):
-        raise ValueError(f'{name}: per must be "value", "sample" or "index", got {spec.per!r}.')
-    if (spec.per == "index") != (spec.size is not None) or (spec.size is not None and spec.size < 1):
-        raise ValueError(
-            f'{name}: size=N (≥ 1) belongs to per="index", got per={spec.per!r}, size={spec.size!r}.'
-        )
-    if spec.reduction != "mean" and not (isinstance(spec.reduction, (int, float)) and spec.reduction >= 1):
-        raise ValueError(
-            f'{name}: reduction must be "mean" or the p ≥ 1 of a p-mean, got {spec.reduction!r}.'
-        )
-    if spec.tolerance is not None and not 0 <= spec.tolerance < float("inf"):
-        raise ValueError(f"{name}: tolerance must be ≥ 0 and finite, got {spec.tolerance!r}.")
-    average = spec.average
-    if average not in (None, "window") and not (isinstance(average, float) and 0 < average < 1):
-        raise ValueError(f'{name}: average must be None, "window" or a decay in (0, 1), got {average!r}.')
-    if spec.function is not None and spec.per != "value":
-        raise ValueError(f'{name}: fn= gives one value of the model and needs per="value".')
-
-
-def _enter(slot: Slot, bound: Set, method: Method) -> float:
-    """Move the weight to where the method starts, change its storage, and say how far it has moved."""
-    with torch.no_grad():
-        before = slot.value().detach().clone()
-        start = method.start(before, bound)
-        if not torch.equal(start, before):
-            slot.write(start)
-        method.install(slot, bound)
-        after = slot.value().detach()
-        return float(torch.linalg.vector_norm((after - before).float()))

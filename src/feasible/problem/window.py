@@ -47,8 +47,8 @@ class Window:
         return self._window == moment.window and bool(self.records)
 
     def mean(self) -> Tensor:
-        """The weighted mean of what this process has recorded."""
-        if len(self.records) == 1:
+        """The weighted mean of what this process has recorded; NaN where that was nothing but empty batches."""
+        if len(self.records) == 1 and self.records[0][1]:
             return self.records[0][0]
         total, weight = self._sums()
         return total / weight
