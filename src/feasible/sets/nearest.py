@@ -31,7 +31,8 @@ def nearest_point(x: Tensor, how: NearestPoint) -> Tensor:
 
 class _Nearest(torch.autograd.Function):
     """``P(x)``. Its derivative is symmetric, being that of ``∇(½‖x‖² − ½ distance(x)²)``: one linear map
-    serves the forward and the reverse mode. There is no second derivative."""
+    serves the forward and the reverse mode. There is no second derivative.
+    """
 
     @staticmethod
     def forward(x: Tensor, how: NearestPoint) -> tuple[Tensor, ...]:
