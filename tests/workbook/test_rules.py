@@ -29,6 +29,23 @@ def test_every_public_method_can_be_written_in_toml(name):
     assert type(method) is getattr(methods, name)
 
 
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        (
+            {"name": "HalfSpace", "normal": [1.0, 2.0], "offset": 3.0},
+            lambda: sets.HalfSpace(torch.tensor([1.0, 2.0]), 3.0),
+        ),
+        (
+            {"name": "Affine", "A": [[1.0, 2.0]], "b": [3.0]},
+            lambda: sets.Affine(torch.tensor([[1.0, 2.0]]), torch.tensor([3.0])),
+        ),
+    ],
+)
+def test_sets_of_vectors_and_matrices_are_written_as_lists(table, expected):
+    assert parse_set(table) == expected()
+
+
 def test_composed_sets_are_not_offered_by_name():
     assert {"Box", "NonNegative", "Simplex"} <= set(set_classes())
     assert not {"Set", "Intersection", "Where", "Flatten"} & set(set_classes())
