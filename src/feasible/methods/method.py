@@ -121,7 +121,7 @@ def attach_gradient(value: Tensor, pull: Pull) -> Tensor:
     gradient = pull.gradient
     value = value.to(gradient.dtype)
     inner = value.reshape(()) * gradient.reshape(()) if value.numel() == 1 else _inner(value, gradient)
-    return inner + (pull.amount - inner.detach())
+    return (inner - inner.detach()) + pull.amount
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:

@@ -1,0 +1,80 @@
+"""The tables of the tests: a new method or a new set is a row here and gets every test that fits it."""
+
+from dataclasses import dataclass
+
+import torch
+
+import feasible as fs
+from feasible.methods.method import Method
+from feasible.sets import Set
+
+F64 = torch.float64
+MASK = torch.tensor([[True, False, True], [False, True, True]])
+LOWER = torch.tensor([[-1.0, 0.0, 0.25], [-2.0, 0.5, 0.0]], dtype=F64)
+
+# Every set holds tensors of shape (2, 3).
+SETS: dict[str, Set] = {
+    "box": fs.Box(-1, 1),
+    "non-negative": fs.NonNegative(),
+    "at most": fs.Box(upper=0.5),
+    "tensor bounds": fs.Box(LOWER, LOWER + 1),
+    "equal": fs.Equal(0.5),
+    "simplex": fs.Simplex(),
+    "simplex of columns": fs.Simplex(2.0, dim=0),
+    "sum": fs.SumTo(1.5),
+    "sum of all": fs.SumTo(1.0, dim=None),
+    "ball": fs.L2Ball(0.8),
+    "ball of all": fs.L2Ball(1.0, dim=None),
+    "masked": fs.Box(0, 1).where(MASK),
+    "flattened": fs.Simplex().flatten(0),
+    "intersection": fs.Box(-0.5, 1) & fs.SumTo(1.0),
+}
+
+
+@dataclass(frozen=True)
+class MethodCase:
+    """A method of each kind, and what is known about it."""
+
+    method: Method
+    name: str = ""
+    smooth: bool = True
+    """Whether the term has a continuous derivative in the value."""
+    finds_multipliers: bool = False
+    """Whether plain gradient steps lead to the solution and its multiplier."""
+    steps: int = 1500
+
+    def __str__(self):
+        return self.name or type(self.method).__name__
+
+
+METHODS = [
+    MethodCase(fs.Penalty(2.0)),
+    MethodCase(fs.Penalty(0.7, kind="exact"), "ExactPenalty", smooth=False),
+    MethodCase(fs.Barrier(0.1)),
+    MethodCase(fs.Barrier(0.1, kind="inverse"), "InverseBarrier"),
+    MethodCase(fs.Lagrangian(0.1), finds_multipliers=True),
+    MethodCase(fs.AugmentedLagrangian(), finds_multipliers=True),
+    MethodCase(fs.AugmentedLagrangian(penalty=3.0, dual_lr=0.5), "fast", finds_multipliers=True),
+    MethodCase(fs.SquaredSlack(), finds_multipliers=True, steps=6000),
+    MethodCase(fs.Project()),
+    MethodCase(fs.Reparametrize()),
+]
+
+
+def pairs(select=lambda case: True):
+    """All cases with all sets they serve, as pytest parameters (case, name of the set)."""
+    return [
+        (case, name)
+        for case in METHODS
+        for name, set in SETS.items()
+        if select(case) and case.method.objection(set) is None
+    ]
+
+
+def names(parameter):
+    return str(parameter)
+
+
+def target(seed=0):
+    """A point outside all sets."""
+    return 2 * torch.randn(2, 3, dtype=F64, generator=torch.Generator().manual_seed(seed))

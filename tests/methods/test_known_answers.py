@@ -1,0 +1,308 @@
+"""Problems whose solution and multipliers are known: in closed form, from scipy or from cvxpy."""
+
+import math
+
+import cvxpy as cp
+import numpy as np
+import pytest
+import torch
+from method_tables import F64, METHODS, SETS, names, pairs, target
+
+import feasible as fs
+
+
+def descend(parameters, loss, problem, optimizer, steps, decay=None):
+    """The plain loop; ``loss()`` returns the task's loss and the required values."""
+    optimizer = problem.attach(optimizer)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay) if decay else None
+    for _ in range(steps):
+        optimizer.zero_grad()
+        task, values = loss()
+        problem.loss(task, values).backward()
+        optimizer.step()
+        if scheduler:
+            scheduler.step()
+
+
+# -- the nearest point of a set: x* = P(a), λ* = a − P(a) ---------------------------------------------
+
+
+@pytest.mark.parametrize(("case", "name"), pairs(lambda c: c.finds_multipliers), ids=names)
+def test_nearest_point_and_its_multiplier(case, name):
+    a = target()
+    x = a.clone().requires_grad_()
+    problem = fs.Problem([x])
+    handle = problem.require("x", SETS[name], by=case.method)
+    loss = lambda: (0.5 * (x - a).square().sum(), {"x": x})  # noqa: E731
+    descend([x], loss, problem, torch.optim.SGD([x], lr=0.2), case.steps)
+    nearest = SETS[name].bind(a).project(a)
+    torch.testing.assert_close(x.detach(), nearest, atol=1e-4, rtol=0)
+    torch.testing.assert_close(handle.multiplier, a - nearest, atol=1e-4, rtol=0)
+    # ∇f + λ = 0, and the report says the same.
+    assert float((x.detach() - a + handle.multiplier).abs().max()) < 1e-4
+    row = problem.report()["x"]
+    assert abs(row.multiplier) == pytest.approx(float(handle.multiplier.abs().max()))
+    assert row.shadow_price == pytest.approx(float(SETS[name].bind(a).norm(a - nearest).sum()), abs=1e-3)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_squared_penalty_is_biased_by_its_closed_form(name):
+    a = target()
+    set = SETS[name].bind(a)
+    x = a.clone().requires_grad_()
+    problem = fs.Problem([x])
+    problem.require("x", set, by=fs.Penalty(4.0))
+    loss = lambda: (0.5 * (x - a).square().sum(), {"x": x})  # noqa: E731
+    descend([x], loss, problem, torch.optim.SGD([x], lr=0.1), 200)
+    torch.testing.assert_close(x.detach(), a - 4 / 5 * set.residual(a), atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_exact_penalty_is_exact_beyond_the_multiplier(name):
+    a = target()
+    set = SETS[name].bind(a)
+    residual = set.residual(a)
+    weight = 1.5 * float(set.norm(residual).max())
+    x = a.clone().requires_grad_()
+    problem = fs.Problem([x])
+    problem.constrain("0", set, by=fs.Penalty(weight, kind="exact"))
+    loss = lambda: (0.5 * (x - a).square().sum(), {})  # noqa: E731
+    descend([x], loss, problem, torch.optim.SGD([x], lr=0.1), 600, decay=0.97)
+    torch.testing.assert_close(x.detach(), a - residual, atol=1e-5, rtol=0)
+
+
+def test_exact_penalty_below_the_multiplier_stays_off():
+    x = torch.tensor([3.0], dtype=F64, requires_grad=True)
+    problem = fs.Problem([x])
+    problem.constrain("0", fs.Box(upper=1.0), by=fs.Penalty(0.5, kind="exact"))
+    loss = lambda: (0.5 * (x - 3).square().sum(), {})  # noqa: E731
+    descend([x], loss, problem, torch.optim.SGD([x], lr=0.1), 400)
+    assert float(x.detach()) == pytest.approx(2.5)  # 3 − weight
+
+
+# -- the yardsticks -----------------------------------------------------------------------------------
+
+DUALS = [c for c in METHODS if c.finds_multipliers and not isinstance(c.method, fs.SquaredSlack)]
+
+
+@pytest.mark.parametrize("case", DUALS, ids=names)
+def test_platt_and_barr(case):
+    x = torch.tensor([0.0, 2.0], dtype=F64, requires_grad=True)
+    problem = fs.Problem([x])
+    handle = problem.require("sum", fs.Equal(1.0), by=case.method)
+    descend([x], lambda: (x.square().sum(), {"sum": x.sum()}), problem, torch.optim.SGD([x], lr=0.1), 1000)
+    torch.testing.assert_close(x.detach(), torch.tensor([0.5, 0.5], dtype=F64), atol=1e-6, rtol=0)
+    assert float(handle.multiplier) == pytest.approx(-1.0, abs=1e-6)
+
+
+DIE = [0.054353, 0.078772, 0.114160, 0.165447, 0.239774, 0.347494]
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.3])
+def test_maximum_entropy_die(rate):
+    p = torch.full((6,), 1 / 6, dtype=F64, requires_grad=True)
+    faces = torch.arange(1.0, 7.0, dtype=F64)
+    problem = fs.Problem({"p": p})
+    problem.constrain("p", fs.Simplex())
+    problem.require("mean", fs.Equal(4.5), by=fs.AugmentedLagrangian(dual_lr=rate))
+    loss = lambda: ((p * p.clamp_min(1e-30).log()).sum(), {"mean": faces @ p})  # noqa: E731
+    descend([p], loss, problem, torch.optim.SGD([p], lr=0.02), 4000)
+    torch.testing.assert_close(p.detach(), torch.tensor(DIE, dtype=F64), atol=1e-4, rtol=0)
+    assert float(-(p * p.log()).sum().detach()) == pytest.approx(1.613581, abs=1e-5)
+
+
+def least_norm():
+    """min ‖x‖² subject to A x = b, G x ≤ h: the solution and multipliers of cvxpy."""
+    rng = np.random.default_rng(0)
+    A, b, G = rng.normal(size=(2, 6)), rng.normal(size=2), rng.normal(size=(3, 6))
+    free = np.linalg.pinv(A) @ b
+    h = G @ free + np.array([-0.5, 1.0, -0.2])  # the first and the last are active
+    x = cp.Variable(6)
+    rows = [A @ x == b, G @ x <= h]
+    cp.Problem(cp.Minimize(cp.sum_squares(x)), rows).solve(solver=cp.CLARABEL)
+    tensors = (torch.tensor(m, dtype=F64) for m in (A, b, G, h, x.value, rows[0].dual_value, rows[1].dual_value))
+    return tuple(tensors)
+
+
+LEAST_NORM = [
+    (fs.AugmentedLagrangian(dual_lr=0.3), lambda p: torch.optim.SGD(p, lr=0.02), 4000, None),
+    (fs.AugmentedLagrangian(), lambda p: torch.optim.Adam(p, lr=0.02), 4000, 0.998),
+    (fs.Lagrangian(dual_lr=0.2), lambda p: torch.optim.SGD(p, lr=0.05), 6000, None),
+]
+
+
+@pytest.mark.parametrize(("method", "make", "steps", "decay"), LEAST_NORM, ids=["sgd", "adam", "lagrangian"])
+def test_least_norm_under_equalities_and_inequalities(method, make, steps, decay):
+    A, b, G, h, solution, equality, inequality = least_norm()
+    x = torch.zeros(6, dtype=F64, requires_grad=True)
+    problem = fs.Problem([x])
+    equal = problem.require("equal", fs.Equal(b), by=method)
+    below = problem.require("below", fs.Box(upper=h), by=method)
+    loss = lambda: (x.square().sum(), {"equal": A @ x, "below": G @ x})  # noqa: E731
+    descend([x], loss, problem, make([x]), steps, decay)
+    torch.testing.assert_close(x.detach(), solution, atol=1e-4, rtol=0)
+    torch.testing.assert_close(equal.multiplier, equality, atol=1e-4, rtol=0)
+    torch.testing.assert_close(below.multiplier, inequality, atol=1e-4, rtol=0)
+    assert float(below.multiplier[1].abs()) < 1e-10  # the inactive one
+
+
+@pytest.mark.parametrize("case", [c for c in METHODS if c.finds_multipliers], ids=names)
+def test_multiplier_of_a_bound_that_becomes_inactive_returns_to_zero(case):
+    x = torch.tensor([3.0], dtype=F64, requires_grad=True)
+    aim = [3.0]
+    problem = fs.Problem([x])
+    handle = problem.require("x", fs.Box(upper=1.0), by=case.method)
+    optimizer = problem.attach(torch.optim.SGD([x], lr=0.1))
+    seen = []
+    for aim[0], steps in ((3.0, case.steps), (0.0, 4 * case.steps)):
+        for _ in range(steps):
+            optimizer.zero_grad()
+            problem.loss(0.5 * (x - aim[0]).square().sum(), x=x).backward()
+            optimizer.step()
+        seen.append((float(x.detach()), float(handle.multiplier)))
+    assert seen[0] == pytest.approx((1.0, 2.0), abs=1e-3)
+    assert seen[1] == pytest.approx((0.0, 0.0), abs=1e-3)
+
+
+def test_unit_ball_with_a_scalar_constraint_and_with_the_set():
+    """min −⟨c, x⟩ on the unit ball: x = c/‖c‖; λ of ‖x‖² ≤ 1 is ‖c‖/2, of x ∈ ball it is c itself."""
+    c = torch.tensor([3.0, 4.0], dtype=F64)
+    for value, set, wanted in (
+        (lambda x: x.square().sum(), fs.Box(upper=1.0), torch.tensor(2.5, dtype=F64)),
+        (lambda x: x, fs.L2Ball(1.0), c),
+    ):
+        x = torch.zeros(2, dtype=F64, requires_grad=True)
+        problem = fs.Problem([x])
+        handle = problem.require("ball", set, by=fs.AugmentedLagrangian(penalty=5.0, dual_lr=2.0))
+        loss = lambda x=x, value=value: (-(c @ x), {"ball": value(x)})  # noqa: E731
+        descend([x], loss, problem, torch.optim.SGD([x], lr=0.03), 2000)
+        torch.testing.assert_close(x.detach(), c / 5, atol=1e-4, rtol=0)
+        torch.testing.assert_close(handle.multiplier, wanted, atol=1e-4, rtol=0)
+
+
+def test_least_norm_solution_from_sampled_equations():
+    """Every equation has its own multiplier; mini-batches of two find the SVD's solution."""
+    rng = torch.Generator().manual_seed(1)
+    A = torch.randn(6, 10, dtype=F64, generator=rng) / math.sqrt(10)
+    b = torch.randn(6, dtype=F64, generator=rng)
+    x = torch.zeros(10, dtype=F64, requires_grad=True)
+    problem = fs.Problem([x])
+    handle = problem.require(
+        "rows", fs.Equal(0.0), per="index", size=6, by=fs.AugmentedLagrangian(penalty=0.5, dual_lr=0.1)
+    )
+    optimizer = problem.attach(torch.optim.SGD([x], lr=0.1))
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9997)
+    for _ in range(4000):
+        for index in torch.randperm(6, generator=rng).split(2):
+            optimizer.zero_grad()
+            residual = A[index] @ x - b[index]
+            problem.loss(0.5 * x.square().sum(), rows=(residual, index)).backward()
+            optimizer.step()
+        scheduler.step()
+        if float((x.detach() - torch.linalg.pinv(A) @ b).abs().max()) < 1e-6:
+            break
+    solution = torch.linalg.pinv(A) @ b
+    torch.testing.assert_close(x.detach(), solution, atol=1e-4, rtol=0)
+    # ∇f + Aᵀλ = 0: the sum over samples, each with its own multiplier
+    torch.testing.assert_close(A.T @ handle.multiplier, -solution, atol=1e-3, rtol=0)
+
+
+def test_slacks_of_samples_in_mini_batches():
+    """min ½‖x − a‖² with x_i ≥ 0 for each sample i, two at a time."""
+    a = torch.tensor([-1.0, 2.0, -0.5, 0.3], dtype=F64)
+    x = a.clone().requires_grad_()
+    problem = fs.Problem([x])
+    handle = problem.require("x", fs.NonNegative(), per="index", size=4, by=fs.SquaredSlack())
+    optimizer = problem.attach(torch.optim.SGD([x], lr=0.05))
+    for step in range(12000):
+        optimizer.zero_grad()
+        index = torch.tensor([[0, 1], [2, 3]][step % 2])
+        problem.loss(0.5 * (x - a).square().sum(), x=(x[index], index)).backward()
+        optimizer.step()
+    torch.testing.assert_close(x.detach(), a.clamp_min(0), atol=2e-3, rtol=0)
+    torch.testing.assert_close(handle.multiplier.reshape(-1), -(a.clamp_min(0) - a), atol=2e-2, rtol=0)
+
+
+# -- barriers -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weight", [1e-2, 1e-3])
+@pytest.mark.parametrize("kind", ["log", "inverse"])
+def test_barrier_solution_is_off_by_its_weight(weight, kind):
+    """min x on x ≥ 0 with weight·φ(x): x = weight (log), √weight (inverse), where the Taylor part ends."""
+    x = torch.tensor([1.0], dtype=F64, requires_grad=True)
+    problem = fs.Problem([x])
+    problem.constrain("0", fs.NonNegative(), by=fs.Barrier(weight * 20, kind=kind, margin=1e-8))
+    descend([x], lambda: (x.sum(), {}), problem, torch.optim.SGD([x], lr=weight), 4000, 0.999)
+    exact = 20 * weight if kind == "log" else math.sqrt(20 * weight)
+    assert float(x.detach()) == pytest.approx(exact, rel=1e-3)
+
+
+BARRIER_SETS = ["box", "non-negative", "at most", "tensor bounds", "ball", "ball of all", "masked"]
+
+
+@pytest.mark.parametrize("name", BARRIER_SETS)
+@pytest.mark.parametrize("kind", ["log", "inverse"])
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Adam], ids=lambda m: m.__name__)
+def test_guarded_weights_never_leave_the_interior(name, kind, make):
+    x = target().requires_grad_()
+    problem = fs.Problem([x])
+    problem.constrain("0", SETS[name], by=fs.Barrier(kind=kind))
+    set = SETS[name].bind(x.detach())
+    optimizer = problem.attach(make([x], lr=0.3))
+    for step in range(100):
+        assert all(bool((slack > 0).all()) for slack in set.slack(x.detach()))
+        optimizer.zero_grad()
+        problem.loss((x * target(step)).sum() * 5).backward()
+        optimizer.step()
+    problem.finish()
+    assert all(bool((slack > 0).all()) for slack in set.slack(x.detach()))
+    assert problem.report().feasible
+
+
+def test_a_decreasing_weight_reaches_the_bound():
+    x = torch.tensor([0.5], dtype=F64, requires_grad=True)
+    problem = fs.Problem([x])
+    weight = fs.schedules.Exponential(1e-1, 0.99, minimum=1e-5)
+    problem.constrain("0", fs.Box(0, 1), by=fs.Barrier(weight, margin=1e-6))
+    descend([x], lambda: (2 * x.sum(), {}), problem, torch.optim.Adam([x], lr=0.02), 2500, 0.997)
+    assert 0 < float(x.detach()) < 1e-3
+
+
+def test_barrier_on_a_value_pulls_it_back_from_outside():
+    x = torch.tensor([-0.5], dtype=F64, requires_grad=True)
+    problem = fs.Problem([x])
+    problem.require("x", fs.NonNegative(), by=fs.Barrier(1e-2))
+    descend([x], lambda: (0.5 * (x - 1).square().sum(), {"x": x * 1}), problem, torch.optim.SGD([x], lr=1e-3), 3000)
+    # x² − x = weight
+    assert float(x.detach()) == pytest.approx((1 + math.sqrt(1.04)) / 2, abs=0.05)
+
+
+# -- shadow prices ------------------------------------------------------------------------------------
+
+
+def solved(width, method):
+    """min ½‖x − a‖² with ‖x‖∞ ≤ width, and the price that the report gives."""
+    a = torch.tensor([2.0, 0.1, -3.0], dtype=F64)
+    x = torch.zeros(3, dtype=F64, requires_grad=True)
+    problem = fs.Problem([x])
+    set = fs.Box(-width, width)
+    if method.for_values:
+        problem.require("x", set, by=method)
+    else:
+        problem.constrain("0", set, by=method, name="x")
+    loss = lambda: (0.5 * (x - a).square().sum(), {"x": x} if method.for_values else {})  # noqa: E731
+    descend([x], loss, problem, torch.optim.SGD([x], lr=0.2), 800)
+    return float(0.5 * (x - a).square().sum().detach()), problem.report()["x"].shadow_price
+
+
+@pytest.mark.parametrize(
+    "method", [fs.AugmentedLagrangian(dual_lr=0.5), fs.Project(), fs.Project(tangent=True)], ids=str
+)
+def test_shadow_price_is_the_derivative_of_the_optimal_loss(method):
+    step = 1e-3
+    wide, price, narrow = solved(1 + step, method)[0], solved(1.0, method)[1], solved(1 - step, method)[0]
+    if method == fs.Project(tangent=True):
+        assert price is None  # the gradient of a separable set is not kept: nothing is made up
+    else:
+        assert price == pytest.approx((narrow - wide) / (2 * step), rel=1e-3)
