@@ -88,8 +88,8 @@ class Affine(Vectors):
         rows = wide(x.detach())
         coordinates = torch.linalg.vector_norm(self.coordinates.to(rows), dim=-1)
         size = torch.linalg.vector_norm(rows, dim=-1) + coordinates
-        gap: Tensor = torch.linalg.vector_norm(self._gap(rows), dim=-1)
-        return gap <= roundoff(x.dtype) * size
+        within: Tensor = torch.linalg.vector_norm(self._gap(rows), dim=-1) <= roundoff(x.dtype) * size
+        return within
 
     def is_member(self, x: Tensor) -> Tensor:
         """Whether each vector satisfies the equations, up to rounding."""

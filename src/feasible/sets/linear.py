@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from feasible.sets.precision import widest
+from feasible.sets.precision import wide, widest
 from feasible.sets.units import Vectors
 
 
@@ -63,6 +63,11 @@ def _without(shape: torch.Size, dim: int) -> torch.Size:
     return torch.Size(others)
 
 
+def precision_of(*tensors: Tensor) -> float:
+    """Relative error of the least precise of these tensors; halves are taken to be given as floats."""
+    return max(torch.finfo(wide(tensor).dtype).eps for tensor in tensors)
+
+
 class RowSpace(NamedTuple):
     """The solutions of ``A x = b`` as ``basisᵀ x = coordinates``, with orthonormal columns in ``basis``."""
 
@@ -76,8 +81,7 @@ def row_space(owner: str, A: Tensor, b: Tensor) -> RowSpace:
     Raises:
         ValueError: the rows contradict each other.
     """
-    eps = max(torch.finfo(A.dtype).eps, torch.finfo(b.dtype).eps, torch.finfo(torch.float64).eps)
-    eps = min(eps, torch.finfo(torch.float32).eps) * max(*A.shape, 1)
+    eps = precision_of(A, b) * max(*A.shape, 1)
     length = torch.linalg.vector_norm(widest(A), dim=1)
     length = torch.where(length == 0, torch.ones_like(length), length)
     rows, right = widest(A) / length.unsqueeze(1), widest(b) / length
