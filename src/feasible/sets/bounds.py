@@ -180,7 +180,7 @@ def _pieces(points: Sequence[Tensor], gradients: Sequence[Tensor]) -> Iterable[t
             yield from zip(torch.split(x.view(-1), _PIECE), torch.split(g.view(-1), _PIECE), strict=True)
 
 
-_PIECE = 32_768
+_PIECE = 262_144
 """Entries of a large weight that are worked on at a time."""
 _LARGE = 65_536
 """From this size on, one ``clamp_`` pass over memory beats two fused ones."""
