@@ -41,6 +41,12 @@ def from_singular(left: Tensor, values: Tensor, right: Tensor) -> Tensor:
     return (left * values.unsqueeze(-2)) @ right.mT
 
 
+def eigen(x: Tensor) -> tuple[Tensor, Tensor]:
+    """λ, ascending, and U with ``x = U diag(λ) Uᵀ``."""
+    values, vectors = torch.linalg.eigh(x)
+    return values, vectors
+
+
 def svd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """U, σ, V with ``x = U diag(σ) Vᵀ``, as many columns each as σ has entries."""
     left, values, right = torch.linalg.svd(x, full_matrices=False)
