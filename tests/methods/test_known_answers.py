@@ -1,5 +1,6 @@
 """Problems whose solution and multipliers are known: in closed form, from scipy or from cvxpy."""
 
+import itertools
 import math
 
 import cvxpy as cp
@@ -11,11 +12,13 @@ from method_tables import F64, METHODS, SETS, names, pairs, target
 import feasible as fs
 
 
-def descend(parameters, loss, problem, optimizer, steps, decay=None):
-    """The plain loop; ``loss()`` returns the task's loss and the required values."""
+def descend(loss, problem, optimizer, steps, decay=None, solved=lambda: False):
+    """The plain loop, until it is solved; ``loss()`` returns the task's loss and the required values."""
     optimizer = problem.attach(optimizer)
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay) if decay else None
-    for _ in range(steps):
+    for step in range(steps):
+        if step % 20 == 0 and solved():
+            break
         optimizer.zero_grad()
         task, values = loss()
         problem.loss(task, values).backward()
@@ -30,12 +33,17 @@ def descend(parameters, loss, problem, optimizer, steps, decay=None):
 @pytest.mark.parametrize(("case", "name"), pairs(lambda c: c.finds_multipliers), ids=names)
 def test_nearest_point_and_its_multiplier(case, name):
     a = target()
-    x = a.clone().requires_grad_()
+    nearest = SETS[name].bind(a).project(a)
+    x = torch.zeros_like(a, requires_grad=True)
     problem = fs.Problem([x])
     handle = problem.require("x", SETS[name], by=case.method)
+
+    def solved():
+        pairs = ((x.detach(), nearest), (handle.multiplier, a - nearest))
+        return all(got is not None and float((got - wanted).abs().max()) < 2e-5 for got, wanted in pairs)
+
     loss = lambda: (0.5 * (x - a).square().sum(), {"x": x})  # noqa: E731
-    descend([x], loss, problem, torch.optim.SGD([x], lr=0.2), case.steps)
-    nearest = SETS[name].bind(a).project(a)
+    descend(loss, problem, torch.optim.SGD([x], lr=0.2), case.steps, solved=solved)
     torch.testing.assert_close(x.detach(), nearest, atol=1e-4, rtol=0)
     torch.testing.assert_close(handle.multiplier, a - nearest, atol=1e-4, rtol=0)
     # ∇f + λ = 0, and the report says the same.
@@ -53,7 +61,7 @@ def test_squared_penalty_is_biased_by_its_closed_form(name):
     problem = fs.Problem([x])
     problem.require("x", set, by=fs.Penalty(4.0))
     loss = lambda: (0.5 * (x - a).square().sum(), {"x": x})  # noqa: E731
-    descend([x], loss, problem, torch.optim.SGD([x], lr=0.1), 200)
+    descend(loss, problem, torch.optim.SGD([x], lr=0.1), 200)
     torch.testing.assert_close(x.detach(), a - 4 / 5 * set.residual(a), atol=1e-8, rtol=0)
 
 
@@ -67,8 +75,8 @@ def test_exact_penalty_is_exact_beyond_the_multiplier(name):
     problem = fs.Problem([x])
     problem.constrain("0", set, by=fs.Penalty(weight, kind="exact"))
     loss = lambda: (0.5 * (x - a).square().sum(), {})  # noqa: E731
-    descend([x], loss, problem, torch.optim.SGD([x], lr=0.1), 600, decay=0.97)
-    torch.testing.assert_close(x.detach(), a - residual, atol=1e-5, rtol=0)
+    descend(loss, problem, torch.optim.SGD([x], lr=0.1), 800, decay=0.98)
+    torch.testing.assert_close(x.detach(), a - residual, atol=1e-4, rtol=0)
 
 
 def test_exact_penalty_below_the_multiplier_stays_off():
@@ -76,7 +84,7 @@ def test_exact_penalty_below_the_multiplier_stays_off():
     problem = fs.Problem([x])
     problem.constrain("0", fs.Box(upper=1.0), by=fs.Penalty(0.5, kind="exact"))
     loss = lambda: (0.5 * (x - 3).square().sum(), {})  # noqa: E731
-    descend([x], loss, problem, torch.optim.SGD([x], lr=0.1), 400)
+    descend(loss, problem, torch.optim.SGD([x], lr=0.1), 400)
     assert float(x.detach()) == pytest.approx(2.5)  # 3 − weight
 
 
@@ -90,7 +98,7 @@ def test_platt_and_barr(case):
     x = torch.tensor([0.0, 2.0], dtype=F64, requires_grad=True)
     problem = fs.Problem([x])
     handle = problem.require("sum", fs.Equal(1.0), by=case.method)
-    descend([x], lambda: (x.square().sum(), {"sum": x.sum()}), problem, torch.optim.SGD([x], lr=0.1), 1000)
+    descend(lambda: (x.square().sum(), {"sum": x.sum()}), problem, torch.optim.SGD([x], lr=0.1), 1000)
     torch.testing.assert_close(x.detach(), torch.tensor([0.5, 0.5], dtype=F64), atol=1e-6, rtol=0)
     assert float(handle.multiplier) == pytest.approx(-1.0, abs=1e-6)
 
@@ -106,7 +114,7 @@ def test_maximum_entropy_die(rate):
     problem.constrain("p", fs.Simplex())
     problem.require("mean", fs.Equal(4.5), by=fs.AugmentedLagrangian(dual_lr=rate))
     loss = lambda: ((p * p.clamp_min(1e-30).log()).sum(), {"mean": faces @ p})  # noqa: E731
-    descend([p], loss, problem, torch.optim.SGD([p], lr=0.02), 4000)
+    descend(loss, problem, torch.optim.SGD([p], lr=0.05), 2000)
     torch.testing.assert_close(p.detach(), torch.tensor(DIE, dtype=F64), atol=1e-4, rtol=0)
     assert float(-(p * p.log()).sum().detach()) == pytest.approx(1.613581, abs=1e-5)
 
@@ -120,7 +128,9 @@ def least_norm():
     x = cp.Variable(6)
     rows = [A @ x == b, G @ x <= h]
     cp.Problem(cp.Minimize(cp.sum_squares(x)), rows).solve(solver=cp.CLARABEL)
-    tensors = (torch.tensor(m, dtype=F64) for m in (A, b, G, h, x.value, rows[0].dual_value, rows[1].dual_value))
+    tensors = (
+        torch.tensor(m, dtype=F64) for m in (A, b, G, h, x.value, rows[0].dual_value, rows[1].dual_value)
+    )
     return tuple(tensors)
 
 
@@ -139,7 +149,7 @@ def test_least_norm_under_equalities_and_inequalities(method, make, steps, decay
     equal = problem.require("equal", fs.Equal(b), by=method)
     below = problem.require("below", fs.Box(upper=h), by=method)
     loss = lambda: (x.square().sum(), {"equal": A @ x, "below": G @ x})  # noqa: E731
-    descend([x], loss, problem, make([x]), steps, decay)
+    descend(loss, problem, make([x]), steps, decay)
     torch.testing.assert_close(x.detach(), solution, atol=1e-4, rtol=0)
     torch.testing.assert_close(equal.multiplier, equality, atol=1e-4, rtol=0)
     torch.testing.assert_close(below.multiplier, inequality, atol=1e-4, rtol=0)
@@ -152,16 +162,20 @@ def test_multiplier_of_a_bound_that_becomes_inactive_returns_to_zero(case):
     aim = [3.0]
     problem = fs.Problem([x])
     handle = problem.require("x", fs.Box(upper=1.0), by=case.method)
-    optimizer = problem.attach(torch.optim.SGD([x], lr=0.1))
-    seen = []
-    for aim[0], steps in ((3.0, case.steps), (0.0, 4 * case.steps)):
-        for _ in range(steps):
-            optimizer.zero_grad()
-            problem.loss(0.5 * (x - aim[0]).square().sum(), x=x).backward()
-            optimizer.step()
-        seen.append((float(x.detach()), float(handle.multiplier)))
-    assert seen[0] == pytest.approx((1.0, 2.0), abs=1e-3)
-    assert seen[1] == pytest.approx((0.0, 0.0), abs=1e-3)
+    optimizer = torch.optim.SGD([x], lr=0.1)
+    for aim, at, multiplier in ((3.0, 1.0, 2.0), (0.0, 0.0, 0.0)):
+        loss = lambda aim=aim: (0.5 * (x - aim).square().sum(), {"x": x})  # noqa: E731
+
+        def solved(at=at, multiplier=multiplier):
+            return (
+                handle.multiplier is not None
+                and abs(float(x.detach()) - at) < 1e-4
+                and abs(float(handle.multiplier) - multiplier) < 1e-4
+            )
+
+        descend(loss, problem, optimizer, 4 * case.steps, solved=solved)
+        problem.detach(optimizer)
+        assert solved()
 
 
 def test_unit_ball_with_a_scalar_constraint_and_with_the_set():
@@ -175,7 +189,7 @@ def test_unit_ball_with_a_scalar_constraint_and_with_the_set():
         problem = fs.Problem([x])
         handle = problem.require("ball", set, by=fs.AugmentedLagrangian(penalty=5.0, dual_lr=2.0))
         loss = lambda x=x, value=value: (-(c @ x), {"ball": value(x)})  # noqa: E731
-        descend([x], loss, problem, torch.optim.SGD([x], lr=0.03), 2000)
+        descend(loss, problem, torch.optim.SGD([x], lr=0.03), 2000)
         torch.testing.assert_close(x.detach(), c / 5, atol=1e-4, rtol=0)
         torch.testing.assert_close(handle.multiplier, wanted, atol=1e-4, rtol=0)
 
@@ -183,25 +197,21 @@ def test_unit_ball_with_a_scalar_constraint_and_with_the_set():
 def test_least_norm_solution_from_sampled_equations():
     """Every equation has its own multiplier; mini-batches of two find the SVD's solution."""
     rng = torch.Generator().manual_seed(1)
-    A = torch.randn(6, 10, dtype=F64, generator=rng) / math.sqrt(10)
-    b = torch.randn(6, dtype=F64, generator=rng)
+    A = torch.randn(4, 10, dtype=F64, generator=rng) / math.sqrt(5)
+    b = torch.randn(4, dtype=F64, generator=rng)
+    solution = torch.linalg.pinv(A) @ b
     x = torch.zeros(10, dtype=F64, requires_grad=True)
     problem = fs.Problem([x])
-    handle = problem.require(
-        "rows", fs.Equal(0.0), per="index", size=6, by=fs.AugmentedLagrangian(penalty=0.5, dual_lr=0.1)
-    )
-    optimizer = problem.attach(torch.optim.SGD([x], lr=0.1))
-    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9997)
-    for _ in range(4000):
-        for index in torch.randperm(6, generator=rng).split(2):
-            optimizer.zero_grad()
-            residual = A[index] @ x - b[index]
-            problem.loss(0.5 * x.square().sum(), rows=(residual, index)).backward()
-            optimizer.step()
-        scheduler.step()
-        if float((x.detach() - torch.linalg.pinv(A) @ b).abs().max()) < 1e-6:
-            break
-    solution = torch.linalg.pinv(A) @ b
+    method = fs.AugmentedLagrangian(penalty=0.5, dual_lr=0.3)
+    handle = problem.require("rows", fs.Equal(0.0), per="index", size=4, by=method)
+    batches = iter(lambda: torch.randperm(4, generator=rng)[:2], None)
+
+    def loss():
+        index = next(batches)
+        return 0.5 * x.square().sum(), {"rows": (A[index] @ x - b[index], index)}
+
+    # Batches make the gradient noisy: the rate has to go down, the multipliers follow at their own.
+    descend(loss, problem, torch.optim.SGD([x], lr=0.1), 8000, 0.9988)
     torch.testing.assert_close(x.detach(), solution, atol=1e-4, rtol=0)
     # ∇f + Aᵀλ = 0: the sum over samples, each with its own multiplier
     torch.testing.assert_close(A.T @ handle.multiplier, -solution, atol=1e-3, rtol=0)
@@ -213,29 +223,31 @@ def test_slacks_of_samples_in_mini_batches():
     x = a.clone().requires_grad_()
     problem = fs.Problem([x])
     handle = problem.require("x", fs.NonNegative(), per="index", size=4, by=fs.SquaredSlack())
-    optimizer = problem.attach(torch.optim.SGD([x], lr=0.05))
-    for step in range(12000):
-        optimizer.zero_grad()
-        index = torch.tensor([[0, 1], [2, 3]][step % 2])
-        problem.loss(0.5 * (x - a).square().sum(), x=(x[index], index)).backward()
-        optimizer.step()
-    torch.testing.assert_close(x.detach(), a.clamp_min(0), atol=2e-3, rtol=0)
-    torch.testing.assert_close(handle.multiplier.reshape(-1), -(a.clamp_min(0) - a), atol=2e-2, rtol=0)
+    batches = itertools.cycle([torch.tensor([0, 1]), torch.tensor([2, 3])])
+
+    def loss():
+        index = next(batches)
+        return 0.5 * (x - a).square().sum(), {"x": (x[index], index)}
+
+    descend(loss, problem, torch.optim.SGD([x], lr=0.1), 4000, 0.9975)
+    torch.testing.assert_close(x.detach(), a.clamp_min(0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(handle.multiplier.reshape(-1), a - a.clamp_min(0), atol=1e-2, rtol=0)
 
 
 # -- barriers -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("weight", [1e-2, 1e-3])
+@pytest.mark.parametrize("weight", [0.2, 0.02])
 @pytest.mark.parametrize("kind", ["log", "inverse"])
 def test_barrier_solution_is_off_by_its_weight(weight, kind):
-    """min x on x ≥ 0 with weight·φ(x): x = weight (log), √weight (inverse), where the Taylor part ends."""
+    """min x on x ≥ 0 with weight·φ(x): x = weight (log), √weight (inverse)."""
     x = torch.tensor([1.0], dtype=F64, requires_grad=True)
     problem = fs.Problem([x])
-    problem.constrain("0", fs.NonNegative(), by=fs.Barrier(weight * 20, kind=kind, margin=1e-8))
-    descend([x], lambda: (x.sum(), {}), problem, torch.optim.SGD([x], lr=weight), 4000, 0.999)
-    exact = 20 * weight if kind == "log" else math.sqrt(20 * weight)
-    assert float(x.detach()) == pytest.approx(exact, rel=1e-3)
+    problem.constrain("0", fs.NonNegative(), by=fs.Barrier(weight, kind=kind))
+    exact = weight if kind == "log" else math.sqrt(weight)
+    solved = lambda: abs(float(x.detach()) - exact) < 1e-5  # noqa: E731
+    descend(lambda: (x.sum(), {}), problem, torch.optim.SGD([x], lr=0.01), 4000, 0.999, solved)
+    assert solved()
 
 
 BARRIER_SETS = ["box", "non-negative", "at most", "tensor bounds", "ball", "ball of all", "masked"]
@@ -265,7 +277,7 @@ def test_a_decreasing_weight_reaches_the_bound():
     problem = fs.Problem([x])
     weight = fs.schedules.Exponential(1e-1, 0.99, minimum=1e-5)
     problem.constrain("0", fs.Box(0, 1), by=fs.Barrier(weight, margin=1e-6))
-    descend([x], lambda: (2 * x.sum(), {}), problem, torch.optim.Adam([x], lr=0.02), 2500, 0.997)
+    descend(lambda: (2 * x.sum(), {}), problem, torch.optim.Adam([x], lr=0.02), 2500, 0.997)
     assert 0 < float(x.detach()) < 1e-3
 
 
@@ -273,7 +285,9 @@ def test_barrier_on_a_value_pulls_it_back_from_outside():
     x = torch.tensor([-0.5], dtype=F64, requires_grad=True)
     problem = fs.Problem([x])
     problem.require("x", fs.NonNegative(), by=fs.Barrier(1e-2))
-    descend([x], lambda: (0.5 * (x - 1).square().sum(), {"x": x * 1}), problem, torch.optim.SGD([x], lr=1e-3), 3000)
+    descend(
+        lambda: (0.5 * (x - 1).square().sum(), {"x": x * 1}), problem, torch.optim.SGD([x], lr=1e-3), 3000
+    )
     # x² − x = weight
     assert float(x.detach()) == pytest.approx((1 + math.sqrt(1.04)) / 2, abs=0.05)
 
@@ -292,7 +306,7 @@ def solved(width, method):
     else:
         problem.constrain("0", set, by=method, name="x")
     loss = lambda: (0.5 * (x - a).square().sum(), {"x": x} if method.for_values else {})  # noqa: E731
-    descend([x], loss, problem, torch.optim.SGD([x], lr=0.2), 800)
+    descend(loss, problem, torch.optim.SGD([x], lr=0.2), 800)
     return float(0.5 * (x - a).square().sum().detach()), problem.report()["x"].shadow_price
 
 

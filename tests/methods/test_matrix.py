@@ -103,7 +103,7 @@ def test_a_bound_with_finite_and_infinite_entries_has_no_chart_and_says_so():
 
 
 def test_unknown_chart_is_a_value_error():
-    with pytest.raises(ValueError, match="no chart 'cosine'.*Choose one of: .*softplus"):
+    with pytest.raises(ValueError, match=r"no chart 'cosine'.*Choose one of: .*softplus"):
         fs.Problem(Holder(target())).constrain("weight", fs.NonNegative(), by=fs.Reparametrize("cosine"))
 
 

@@ -63,7 +63,7 @@ class Group:
         if grad.is_sparse:
             indices = grad.coalesce().indices()
             weight.grad = torch.sparse_coo_tensor(
-                indices, dense[tuple(indices)], grad.shape, is_coalesced=True
+                indices, dense[tuple(indices)], grad.shape, is_coalesced=True, check_invariants=False
             )
         else:
             grad.copy_(dense)
