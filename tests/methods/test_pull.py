@@ -89,7 +89,8 @@ def test_multiplier_stays_in_the_normal_cone(case, set):
     set = SETS[set].bind(x)
     state = case.method.bind(x, set)
     state = {**state, **case.method.update(x, set, state, 0, True)}
-    rho = case.method.dual_lr if isinstance(case.method, fs.Lagrangian) else case.method.penalty
+    lagrangian = isinstance(case.method, fs.Lagrangian)
+    rho = (case.method.dual_lr or 0.05) if lagrangian else (case.method.penalty or 1.0)
     member = set.project(x)
     torch.testing.assert_close(state["multiplier"], rho * (x - member))
     for seed in range(5):
@@ -164,7 +165,8 @@ def test_reductions(per, method, expected):
 def test_p_means_of_sample_distances(p):
     x = torch.tensor([[-1.0, 0.0], [0.0, 3.0], [-3.0, -4.0]], dtype=F64, requires_grad=True)
     problem = fs.Problem([x])
-    problem.require("v", fs.NonNegative(), per="sample", reduction=p, tolerance=0.5)
+    method = fs.AugmentedLagrangian(penalty=1.0)
+    problem.require("v", fs.NonNegative(), by=method, per="sample", reduction=p, tolerance=0.5)
     loss = problem.loss(torch.zeros((), dtype=F64), v=x)
     q = 1 if p == "mean" else p
     distance = torch.tensor([1.0, 0.0, 5.0], dtype=F64)

@@ -27,7 +27,9 @@ class AugmentedLagrangian(Method):
 
     Args:
         penalty: ρ > 0, or a schedule.
-        dual_lr: how fast the multiplier follows, or a schedule; 0.05 to 0.5 is stable under Adam.
+        dual_lr: how fast the multiplier follows, or a schedule; 0.05 to 0.5 is stable under Adam. Where neither
+            number is given they are 1 and 0.05, and ``per="sample"`` measures distances in
+            halves of the first value's RMS, so that they fit outputs of any size.
 
     Raises:
         ValueError: penalty or dual_lr is not positive.
@@ -48,14 +50,20 @@ class AugmentedLagrangian(Method):
     Shapiro & Sun, *Some properties of the augmented Lagrangian in cone constrained optimization* (2004).
     """
 
-    penalty: float | Schedule = 1.0
-    dual_lr: float | Schedule = 0.05
+    penalty: float | Schedule | None = None
+    dual_lr: float | Schedule | None = None
 
     has_multiplier = True
 
     def __post_init__(self) -> None:
-        check_weight("AugmentedLagrangian", "penalty", self.penalty)
-        check_weight("AugmentedLagrangian", "dual_lr", self.dual_lr)
+        for name in ("penalty", "dual_lr"):
+            if getattr(self, name) is not None:
+                check_weight("AugmentedLagrangian", name, getattr(self, name))
+
+    @property
+    def automatic(self) -> bool:
+        """Whether both numbers are left to the problem."""
+        return self.penalty is None and self.dual_lr is None
 
     def bind(self, value: Tensor, set: Set) -> State:
         """A multiplier an element, 0 at first."""
@@ -63,7 +71,7 @@ class AugmentedLagrangian(Method):
 
     def pull(self, mean: Tensor, set: Set, state: State, step: int) -> Pull:
         """``L(mean, λ)`` and ``λ⁺(mean)``."""
-        penalty = value_at(self.penalty, step)
+        penalty = value_at(1.0 if self.penalty is None else self.penalty, step)
         multiplier = state["multiplier"]
         target = next_multiplier(mean, multiplier, set, penalty)
         return Pull((_square(target) - _square(multiplier)) / (2 * penalty), target)
@@ -72,12 +80,13 @@ class AugmentedLagrangian(Method):
         self, mean: Tensor, set: Set, state: State, step: int, full: bool, pull: Pull | None = None
     ) -> State:
         """``λ + η (λ⁺ − λ)``."""
-        penalty = value_at(self.penalty, step)
+        penalty = value_at(1.0 if self.penalty is None else self.penalty, step)
         multiplier = state["multiplier"]
         target = pull.gradient if pull else next_multiplier(mean, multiplier, set, penalty)
         if full:
             return {"multiplier": target}
-        return {"multiplier": multiplier.lerp(target, min(1.0, value_at(self.dual_lr, step) / penalty))}
+        dual_lr = value_at(0.05 if self.dual_lr is None else self.dual_lr, step)
+        return {"multiplier": multiplier.lerp(target, min(1.0, dual_lr / penalty))}
 
 
 def next_multiplier(mean: Tensor, multiplier: Tensor, set: Set, penalty: float) -> Tensor:

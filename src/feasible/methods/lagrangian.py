@@ -26,7 +26,8 @@ class Lagrangian(Method):
     settles; ``AugmentedLagrangian`` damps that.
 
     Args:
-        dual_lr: η > 0, or a schedule.
+        dual_lr: η > 0, or a schedule; where it is left out 0.05, and ``per="sample"`` measures distances in
+            halves of the first value's RMS.
 
     Raises:
         ValueError: dual_lr is not positive.
@@ -47,13 +48,19 @@ class Lagrangian(Method):
     Source: Arrow, Hurwicz & Uzawa, *Studies in Linear and Non-Linear Programming* (1958).
     """
 
-    dual_lr: float | Schedule = 0.05
+    dual_lr: float | Schedule | None = None
 
     has_multiplier = True
     convex_only = True
 
     def __post_init__(self) -> None:
-        check_weight("Lagrangian", "dual_lr", self.dual_lr)
+        if self.dual_lr is not None:
+            check_weight("Lagrangian", "dual_lr", self.dual_lr)
+
+    @property
+    def automatic(self) -> bool:
+        """Whether the rate is left to the problem."""
+        return self.dual_lr is None
 
     def bind(self, value: Tensor, set: Set) -> State:
         """A multiplier an element, 0 at first, and the member that attains ``σ(λ) = ⟨λ, member⟩``."""
@@ -68,6 +75,6 @@ class Lagrangian(Method):
         self, mean: Tensor, set: Set, state: State, step: int, full: bool, pull: Pull | None = None
     ) -> State:
         """The proximal ascent step; the projected point is the member that attains the new ``σ(λ)``."""
-        rate = value_at(self.dual_lr, step)
+        rate = value_at(0.05 if self.dual_lr is None else self.dual_lr, step)
         multiplier = next_multiplier(mean, state["multiplier"], set, rate)
         return {"multiplier": multiplier, "member": mean + (state["multiplier"] - multiplier) / rate}

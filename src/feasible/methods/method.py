@@ -50,6 +50,11 @@ class Method(ABC):
     convex_only: ClassVar[bool] = False
     """Whether a non-convex set is refused rather than served as a heuristic."""
 
+    @property
+    def automatic(self) -> bool:
+        """Whether the user left its numbers to the problem, which then chooses the units of distances."""
+        return False
+
     # -- before training ---------------------------------------------------------------------------
 
     def objection(self, set: Set) -> str | None:

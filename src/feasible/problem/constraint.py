@@ -147,6 +147,7 @@ class Constraint:
         self.state = self.method.bind(template, measure.set)
         if isinstance(measure, SampleDistance):
             self.state["tolerance"] = self._tolerance(value)
+            self.state["unit"] = self._unit(value)
         if self.spec.average is not None and isinstance(measure, WholeValue):
             self.state["average"] = torch.full_like(template, float("nan"))
         self._shape = measure.shape(value)
@@ -170,8 +171,12 @@ class Constraint:
     def _tolerance(self, value: Tensor) -> Tensor:
         if self.spec.tolerance is not None:
             return torch.tensor(self.spec.tolerance, dtype=torch.float32, device=value.device)
-        typical = value.detach().float().square().mean().sqrt()
-        return torch.nan_to_num(typical / 1000, nan=0.0, posinf=0.0)
+        return root_mean_square(value) / 1000
+
+    def _unit(self, value: Tensor) -> Tensor:
+        """Half the first value's RMS, so that a method's own numbers fit outputs of any size; the user's win."""
+        size = root_mean_square(value) / 2
+        return torch.where(size > 0, size, 1.0) if self.method.automatic else torch.ones_like(size)
 
     # -- in the loss -------------------------------------------------------------------------------
 
@@ -346,4 +351,11 @@ def multiplier_of(constraint: Constraint) -> Tensor | None:
     else:
         at = state["multiplier"]  # restored from a checkpoint, no value seen yet
     found = constraint.method.multiplier(at, measure.set, state)
-    return None if found is None else found.clone()
+    if found is None:
+        return None
+    return found / state["unit"] if isinstance(measure, SampleDistance) else found.clone()
+
+
+def root_mean_square(value: Tensor) -> Tensor:
+    """Typical magnitude of the entries."""
+    return value.detach().float().square().mean().sqrt()

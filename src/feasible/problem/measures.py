@@ -186,11 +186,12 @@ class SampleDistance(WholeValue):
     ) -> Pull:
         """The chain rule: the multiplier of the reduced distance times its gradient in the samples."""
         reduced = self.reduced_distance(detached(value))
-        excess = self._settle(reduced.amount - state["tolerance"], len(value), state, window, moment)
+        excess = (reduced.amount - state["tolerance"]) / state["unit"]
+        excess = self._settle(excess, len(value), state, window, moment)
         if len(value) == 0:
             return Pull(torch.zeros_like(excess), reduced.gradient)
         pull = self._pull(excess, state, step, moment)
-        return Pull(pull.amount, reduced.gradient * pull.gradient)
+        return Pull(pull.amount, reduced.gradient * (pull.gradient / state["unit"]))
 
     def reduced_distance(self, value: Tensor) -> Pull:
         """The mean of the samples' distances (or their p-mean) and its gradient in the samples."""
