@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Self, final
+from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor
 
 from feasible.sets.charts import Chart
-from feasible.sets.linear import check_system, check_vectors, finite_tensor, row_space
+from feasible.sets.linear import (
+    LinearVectors,
+    RowSpace,
+    check_system,
+    check_vectors,
+    finite_tensor,
+    row_space,
+)
 from feasible.sets.precision import roundoff, wide
 from feasible.sets.simplex import check_kind
-from feasible.sets.units import Vectors, along, keep_members
+from feasible.sets.units import along, keep_members, precise_norm
 
 __all__ = ["Affine"]
 
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class Affine(Vectors):
+class Affine(LinearVectors[RowSpace]):
     """Vectors that satisfy linear equations.
 
     ``project(x)`` is ``argmin_p ½‖p − x‖²`` subject to ``A p = b`` along ``dim``: ``x − A⁺(A x − b)``. The rows of
@@ -44,25 +51,16 @@ class Affine(Vectors):
     A: Tensor
     b: Tensor
     dim: int | None = -1
-    # The same equations with orthonormal rows: basisᵀ p = coordinates.
-    basis: Tensor = field(init=False, repr=False, compare=False)
-    coordinates: Tensor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         A, b = finite_tensor("Affine", "A", self.A), finite_tensor("Affine", "b", self.b)
         check_system("Affine", ("A", "b"), A, b)
-        basis, coordinates = row_space("Affine", A, b)
-        for name, value in {"A": A, "b": b, "basis": basis, "coordinates": coordinates}.items():
-            object.__setattr__(self, name, value)
-
-    def cast(self, like: Tensor) -> Self:
-        """On the device and dtype of ``like``, in float32 for halves."""
-        return super().cast(wide(like))
+        self._derive(row_space("Affine", A, b), A=A, b=b)
 
     @property
     def size(self) -> float:
         """Largest distance of a subspace from 0, or 1."""
-        norms = torch.linalg.vector_norm(self.coordinates, dim=-1)
+        norms = torch.linalg.vector_norm(self.derived.coordinates, dim=-1)
         return (float(norms.max()) if norms.numel() else 0.0) or 1.0
 
     def check_shape(self, shape: torch.Size) -> None:
@@ -72,7 +70,7 @@ class Affine(Vectors):
 
     def _gap(self, rows: Tensor) -> Tensor:
         """What is missing in the equations with orthonormal rows."""
-        return rows @ self.basis.to(rows) - self.coordinates.to(rows)
+        return rows @ self.derived.basis.to(rows) - self.derived.coordinates.to(rows)
 
     def project(self, x: Tensor) -> Tensor:
         """``x − A⁺(A x − b)``; members keep their bits."""
@@ -81,15 +79,13 @@ class Affine(Vectors):
     def _project_rows(self, x: Tensor) -> Tensor:
         projected = wide(x)
         for _ in range(2):  # between large numbers the first step loses digits; the second brings them back
-            projected = projected - self._gap(projected) @ self.basis.to(projected).mT
+            projected = projected - self._gap(projected) @ self.derived.basis.to(projected).mT
         return keep_members(self._is_member_row(x).unsqueeze(-1), x, projected.to(x.dtype))
 
     def _is_member_row(self, x: Tensor) -> Tensor:
         rows = wide(x.detach())
-        coordinates = torch.linalg.vector_norm(self.coordinates.to(rows), dim=-1)
-        size = torch.linalg.vector_norm(rows, dim=-1) + coordinates
-        within: Tensor = torch.linalg.vector_norm(self._gap(rows), dim=-1) <= roundoff(x.dtype) * size
-        return within
+        size = precise_norm(rows, -1) + precise_norm(self.derived.coordinates.to(rows), -1)
+        return precise_norm(self._gap(rows), -1) <= roundoff(x.dtype) * size
 
     def is_member(self, x: Tensor) -> Tensor:
         """Whether each vector satisfies the equations, up to rounding."""
@@ -108,12 +104,12 @@ class Affine(Vectors):
     def support(self, y: Tensor) -> Tensor:
         """``⟨y, x⟩``, the same for all members x, where y is a combination of the rows of A; else +inf."""
         rows = wide(self.rows(y))
-        basis = self.basis.to(rows)
+        basis = self.derived.basis.to(rows)
         height = rows @ basis
         beside = torch.linalg.vector_norm(rows - height @ basis.mT, dim=-1)
         # y itself comes out of rounded arithmetic.
         allowed = math.sqrt(torch.finfo(y.dtype).eps) * torch.linalg.vector_norm(rows, dim=-1)
-        value = (height * self.coordinates.to(rows)).sum(-1)
+        value = (height * self.derived.coordinates.to(rows)).sum(-1)
         value = torch.where(beside <= allowed, value, torch.full_like(value, math.inf))
         return torch.where(beside.isnan(), beside, value).to(y.dtype)
 
@@ -122,7 +118,7 @@ class Affine(Vectors):
 
         def along_subspace(rows: Tensor) -> Tensor:
             moves = wide(rows)
-            basis = self.basis.to(moves)
+            basis = self.derived.basis.to(moves)
             for _ in range(2):
                 moves = moves - moves @ basis @ basis.mT
             return moves.to(rows.dtype)

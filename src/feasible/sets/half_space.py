@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Self, final
+from dataclasses import dataclass
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
 
 from feasible.sets.charts import HALF_LINE, Chart
 from feasible.sets.elementwise import log_barrier
-from feasible.sets.linear import check_vectors, finite_tensor
-from feasible.sets.precision import roundoff, wide
+from feasible.sets.linear import LinearVectors, check_vectors, finite_tensor
+from feasible.sets.precision import roundoff, wide, widest
 from feasible.sets.simplex import check_kind, finite_number
-from feasible.sets.units import Vectors, along
+from feasible.sets.units import along
 
 __all__ = ["HalfSpace"]
 
 
+class UnitInequality(NamedTuple):
+    """The same inequality with a normal of length 1, whose excess is the distance."""
+
+    direction: Tensor
+    level: float
+
+
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class HalfSpace(Vectors):
+class HalfSpace(LinearVectors[UnitInequality]):
     """Vectors that satisfy one linear inequality.
 
     ``project(x)`` is ``argmin_p ½‖p − x‖²`` subject to ``⟨normal, p⟩ ≤ offset`` along ``dim``:
@@ -44,9 +51,6 @@ class HalfSpace(Vectors):
     normal: Tensor
     offset: float
     dim: int | None = -1
-    # The same inequality with a normal of length 1, whose excess is the distance.
-    direction: Tensor = field(init=False, repr=False, compare=False)
-    level: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         normal = finite_tensor("HalfSpace", "normal", self.normal)
@@ -59,20 +63,14 @@ class HalfSpace(Vectors):
         largest = float(normal.abs().max()) if normal.numel() else 0.0
         if largest == 0:
             raise ValueError("HalfSpace: normal must not be zero; what should the inequality say?")
-        length = largest * float((normal.double() / largest).norm())
-        object.__setattr__(self, "normal", normal)
-        object.__setattr__(self, "offset", offset)
-        object.__setattr__(self, "direction", normal.double().reshape(-1) / length)
-        object.__setattr__(self, "level", offset / length)
-
-    def cast(self, like: Tensor) -> Self:
-        """On the device and dtype of ``like``, in float32 for halves."""
-        return super().cast(wide(like))
+        exact = widest(normal).reshape(-1)
+        length = largest * float(torch.linalg.vector_norm(exact / largest))
+        self._derive(UnitInequality(exact / length, offset / length), normal=normal, offset=offset)
 
     @property
     def size(self) -> float:
         """Distance of the boundary from 0, or 1."""
-        return abs(self.level) or 1.0
+        return abs(self.derived.level) or 1.0
 
     def check_shape(self, shape: torch.Size) -> None:
         """The vectors must be as long as the normal."""
@@ -81,18 +79,18 @@ class HalfSpace(Vectors):
 
     def _room(self, rows: Tensor) -> Tensor:
         """Signed distance to the boundary, positive inside."""
-        return self.level - (rows * self.direction.to(rows)).sum(-1)
+        return self.derived.level - (rows * self.derived.direction.to(rows)).sum(-1)
 
     def project(self, x: Tensor) -> Tensor:
         """``x`` without its excess along the normal; vectors inside keep their bits."""
         return along(self.dim, x, self._project_rows)
 
     def _project_rows(self, x: Tensor) -> Tensor:
-        projected = self._moved_to(wide(x), self.level).to(x.dtype)
+        projected = self._moved_to(wide(x), self.derived.level).to(x.dtype)
         return torch.where(self._is_member_row(x).unsqueeze(-1), x, projected)
 
     def _moved_to(self, rows: Tensor, level: float) -> Tensor:
-        direction = self.direction.to(rows)
+        direction = self.derived.direction.to(rows)
         for _ in range(2):  # between large numbers the first step loses digits; the second brings them back
             excess = (rows * direction).sum(-1, keepdim=True) - level
             rows = rows - excess.clamp_min(0) * direction
@@ -100,7 +98,7 @@ class HalfSpace(Vectors):
 
     def _is_member_row(self, x: Tensor) -> Tensor:
         rows = wide(x.detach())
-        size = (rows * self.direction.to(rows)).abs().sum(-1) + abs(self.level)
+        size = (rows * self.derived.direction.to(rows)).abs().sum(-1) + abs(self.derived.level)
         return -self._room(rows) <= roundoff(x.dtype) * size
 
     def is_member(self, x: Tensor) -> Tensor:
@@ -111,7 +109,7 @@ class HalfSpace(Vectors):
         """Gradients without what would lead out within a step of t: the mapping without its cancellation."""
         for x, g in zip(points, gradients, strict=True):
             rows, slopes = wide(self.rows(x)), wide(self.rows(g))
-            direction = self.direction.to(slopes)
+            direction = self.derived.direction.to(slopes)
             room = self._room(rows).clamp_min(0) / t
             excess = (-(slopes * direction).sum(-1) - room).clamp_min(0)
             g.copy_(self.from_rows(slopes + excess.unsqueeze(-1) * direction, g))
@@ -130,7 +128,9 @@ class HalfSpace(Vectors):
 
         def moved(rows: Tensor) -> Tensor:
             enough = self._room(wide(rows)).unsqueeze(-1) >= margin
-            return torch.where(enough, rows, self._moved_to(wide(rows), self.level - margin).to(rows.dtype))
+            return torch.where(
+                enough, rows, self._moved_to(wide(rows), self.derived.level - margin).to(rows.dtype)
+            )
 
         return along(self.dim, x, moved)
 
@@ -145,20 +145,20 @@ class HalfSpace(Vectors):
     def support(self, y: Tensor) -> Tensor:
         """``c · offset`` where ``y = c · normal`` with ``c ≥ 0``, else +inf."""
         rows = wide(self.rows(y))
-        direction = self.direction.to(rows)
+        direction = self.derived.direction.to(rows)
         height = (rows * direction).sum(-1)
         beside = torch.linalg.vector_norm(rows - height.unsqueeze(-1) * direction, dim=-1)
         size = torch.linalg.vector_norm(rows, dim=-1)
         # y itself comes out of rounded arithmetic.
         is_normal = (beside <= math.sqrt(torch.finfo(y.dtype).eps) * size) & (height >= 0)
-        value = torch.where(is_normal, self.level * height, torch.full_like(height, math.inf))
+        value = torch.where(is_normal, self.derived.level * height, torch.full_like(height, math.inf))
         return torch.where(height.isnan(), height, value).to(y.dtype)
 
     def tangent(self, x: Tensor, direction: Tensor) -> Tensor:
         """The direction, without what leads outwards at the boundary."""
         rows, moves = wide(self.rows(x)), wide(self.rows(direction))
-        normal = self.direction.to(moves)
-        size = (rows * self.direction.to(rows)).abs().sum(-1) + abs(self.level)
+        normal = self.derived.direction.to(moves)
+        size = (rows * self.derived.direction.to(rows)).abs().sum(-1) + abs(self.derived.level)
         at_boundary = self._room(rows) <= roundoff(x.dtype) * size
         outward = torch.where(at_boundary, (moves * normal).sum(-1).clamp_min(0), torch.zeros_like(size))
         return self.from_rows(moves - outward.unsqueeze(-1) * normal, x).to(direction.dtype)
@@ -173,8 +173,8 @@ class HalfSpaceChart(Chart):
         super().__init__()
         self.kind = kind
         self.dim = half_space.dim
-        self.level = half_space.level
-        self.register_buffer("direction", half_space.direction, persistent=False)
+        self.register_buffer("direction", half_space.derived.direction, persistent=False)
+        self.level = half_space.derived.level
 
     def _rows(self, rows: Tensor, height: Callable[[Tensor], Tensor]) -> Tensor:
         direction = self.direction.to(rows)

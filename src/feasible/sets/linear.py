@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from feasible.sets.precision import wide, widest
 from feasible.sets.units import Vectors
+
+Derived = TypeVar("Derived", bound=tuple[Any, ...])
+
+
+class LinearVectors(Vectors, Generic[Derived]):
+    """Vectors under linear conditions, with what was derived from the conditions once, in float64."""
+
+    derived: Derived
+    """A named tuple of tensors and numbers."""
+
+    def _derive(self, derived: Derived, **fields: object) -> None:
+        for name, value in {**fields, "derived": derived}.items():
+            object.__setattr__(self, name, value)
+
+    def cast(self, like: Tensor) -> Self:
+        """The fields on the device and dtype of ``like``; what was derived stays precise."""
+        precise = widest(like.new_empty(0))
+        twin = super().cast(like)
+        moved = (value.to(precise) if isinstance(value, Tensor) else value for value in self.derived)
+        twin._derive(type(self.derived)(*moved))
+        return twin
 
 
 def finite_tensor(owner: str, name: str, value: object) -> Tensor:

@@ -3,25 +3,79 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Self, final
+from dataclasses import dataclass
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
 
 from feasible.sets.active_set import nearest_under_inequalities, solve_active
 from feasible.sets.elementwise import log_barrier
-from feasible.sets.linear import check_system, check_vectors, finite_tensor, precision_of, row_space
+from feasible.sets.linear import (
+    LinearVectors,
+    RowSpace,
+    check_system,
+    check_vectors,
+    finite_tensor,
+    precision_of,
+    row_space,
+)
 from feasible.sets.precision import roundoff, wide, widest
-from feasible.sets.units import Vectors, along, is_differentiated, keep_members
+from feasible.sets.units import along, is_differentiated, keep_members, precise_norm
 
 __all__ = ["Polyhedron"]
 
 
+class Conditions(NamedTuple):
+    """Equations with orthonormal rows; inequalities along their subspace, with rows of length 1."""
+
+    basis: Tensor
+    coordinates: Tensor
+    """``basisᵀ p = coordinates``."""
+    normals: Tensor
+    offsets: Tensor
+    """``normals p ≤ offsets``."""
+    rounding: float
+    """Relative error with which they are known."""
+    reach: float = 1.0
+    """Largest distance of a polyhedron of the batch from 0."""
+    has_interior: bool = False
+
+    def nearest(self, rows: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Nearest points under the inequalities, which of them are active, and whether there are such points."""
+        offsets = offsets.to(rows).expand(*rows.shape[:-1], -1)
+        points, active, feasible = nearest_under_inequalities(
+            rows.reshape(-1, rows.shape[-1]) if rows.numel() else rows.new_zeros(0, rows.shape[-1]),
+            self.normals.to(rows),
+            offsets.reshape(-1, offsets.shape[-1])
+            if offsets.numel()
+            else offsets.new_zeros(0, offsets.shape[-1]),
+            self.rounding,
+        )
+        return points.reshape(rows.shape), active.reshape(offsets.shape), feasible.reshape(rows.shape[:-1])
+
+    def onto_subspace(self, rows: Tensor) -> Tensor:
+        """Nearest points that satisfy the equations."""
+        basis, coordinates = self.basis.to(rows), self.coordinates.to(rows)
+        for _ in range(2):
+            rows = rows - (rows @ basis - coordinates) @ basis.mT
+        return rows
+
+    def along_face(self, rows: Tensor, active: Tensor) -> Tensor:
+        """Vectors without what would lead off the active inequalities."""
+        normals = self.normals.to(rows)
+        gram = normals @ normals.mT
+        flags = active.reshape(-1, active.shape[-1])
+        for _ in range(2):
+            heights = (rows @ normals.mT).reshape(flags.shape)
+            outwards = solve_active(gram, flags, heights, min(normals.shape)) @ normals
+            rows = rows - outwards.reshape(rows.shape)
+        return rows
+
+
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class Polyhedron(Vectors):
+class Polyhedron(LinearVectors[Conditions]):
     """Vectors that satisfy linear inequalities, and equations if there are any.
 
     ``project(x)`` is ``argmin_p ½‖p − x‖²`` subject to ``G p ≤ h`` and ``A p = b`` along ``dim``, by a dual
@@ -53,12 +107,6 @@ class Polyhedron(Vectors):
     A: Tensor | None = None
     b: Tensor | None = None
     dim: int | None = -1
-    # Equations with orthonormal rows, basisᵀ p = coordinates; inequalities within their subspace, with unit rows.
-    basis: Tensor = field(init=False, repr=False, compare=False)
-    coordinates: Tensor = field(init=False, repr=False, compare=False)
-    normals: Tensor = field(init=False, repr=False, compare=False)
-    offsets: Tensor = field(init=False, repr=False, compare=False)
-    reach: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         G, h = finite_tensor("Polyhedron", "G", self.G), finite_tensor("Polyhedron", "h", self.h)
@@ -72,61 +120,23 @@ class Polyhedron(Vectors):
             raise ValueError(
                 f"Polyhedron: G has {G.shape[1]} columns and A has {A.shape[1]}; both need n of them."
             )
-        basis, coordinates = row_space("Polyhedron", A, b)
-        normals, offsets = _within(basis, coordinates, widest(G), widest(h))
-        derived = {"basis": basis, "coordinates": coordinates, "normals": normals, "offsets": offsets}
+        rounding = 8 * precision_of(G, h, A, b)
+        equations = row_space("Polyhedron", A, b)
+        conditions = Conditions(*equations, *_within(equations, widest(G), widest(h)), rounding)
         given = {"G": G, "h": h} if self.A is None else {"G": G, "h": h, "A": A, "b": b}
-        for name, value in {**given, **derived}.items():
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "reach", self._find_members())
-
-    def _find_members(self) -> float:
-        """Largest distance of a polyhedron of the batch from 0; raise where one is empty."""
-        origin = (self.coordinates @ self.basis.mT).expand(*self.offsets.shape[:-1], -1)
-        nearest, active, feasible = self._search(origin, self.offsets)
-        if not bool(feasible.all()):
-            place = (~feasible).nonzero()[0].tolist()
-            rows = active[tuple(place)].nonzero().squeeze(-1).tolist()
-            where = f" for the right-hand sides {place}" if place else ""
-            also = "" if self.A is None else " and the equations"
-            raise ValueError(
-                f"Polyhedron is empty{where}: no vector satisfies rows {rows} of G x ≤ h{also} at once.\n"
-                "  Loosen one of them."
-            )
-        return float(torch.linalg.vector_norm(nearest, dim=-1).max()) if nearest.numel() else 0.0
-
-    @cached_property
-    def _rounding(self) -> float:
-        """Relative error with which the conditions are known."""
-        return 8 * precision_of(*(value for value in (self.G, self.h, self.A, self.b) if value is not None))
-
-    def cast(self, like: Tensor) -> Self:
-        """On the device of ``like``, in float64: the search needs it."""
-        return super().cast(widest(like))
+        self._derive(_explored(conditions), **given)
 
     @property
     def size(self) -> float:
         """Largest distance of a polyhedron from 0, or 1."""
-        return self.reach or 1.0
+        return self.derived.reach or 1.0
 
     def check_shape(self, shape: torch.Size) -> None:
         """The vectors must be as long as the rows of G, and their batch must take those of h and b."""
         super().check_shape(shape)
-        check_vectors(self, "columns of G", self.G.shape[1], self.offsets.shape[:-1], shape)
+        check_vectors(self, "columns of G", self.G.shape[1], self.derived.offsets.shape[:-1], shape)
 
     # -- projection --------------------------------------------------------------------------------
-
-    def _search(self, rows: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Nearest points, active inequalities and feasibility, in the batch shape of ``rows``."""
-        batch = rows.shape[:-1]
-        offsets = offsets.to(rows).expand(*batch, -1)
-        points, active, feasible = nearest_under_inequalities(
-            rows.reshape(-1, rows.shape[-1]),
-            self.normals.to(rows),
-            offsets.reshape(-1, offsets.shape[-1]),
-            self._rounding,
-        )
-        return points.reshape(rows.shape), active.reshape(offsets.shape), feasible.reshape(batch)
 
     def project(self, x: Tensor) -> Tensor:
         """Nearest point; members keep their bits. Differentiable: the face where it lies is linear."""
@@ -135,42 +145,26 @@ class Polyhedron(Vectors):
     def _project_rows(self, x: Tensor) -> Tensor:
         if x.numel() == 0:
             return x.clone()
-        start = self._onto_subspace(widest(x))
-        nearest, active, _ = self._search(start.detach(), self.offsets)
+        conditions = self.derived
+        start = conditions.onto_subspace(widest(x))
+        nearest, active, _ = conditions.nearest(start.detach(), conditions.offsets)
         # Between large numbers the first search loses digits; a second from its end brings them back.
-        projected, _, _ = self._search(self._onto_subspace(nearest), self.offsets)
+        projected, _, _ = conditions.nearest(conditions.onto_subspace(nearest), conditions.offsets)
         if is_differentiated(x):
-            movement = self._along_face(start, active)
+            movement = conditions.along_face(start, active)
             projected = projected + (movement - movement.detach())
         return keep_members(self._is_member_row(x).unsqueeze(-1), x, projected.to(x.dtype))
 
-    def _onto_subspace(self, rows: Tensor) -> Tensor:
-        basis, coordinates = self.basis.to(rows), self.coordinates.to(rows)
-        for _ in range(2):
-            rows = rows - (rows @ basis - coordinates) @ basis.mT
-        return rows
-
-    def _along_face(self, rows: Tensor, active: Tensor) -> Tensor:
-        """Vectors without what would lead off the active inequalities."""
-        normals = self.normals.to(rows)
-        gram = normals @ normals.mT
-        flags = active.reshape(-1, active.shape[-1])
-        for _ in range(2):
-            heights = (rows @ normals.mT).reshape(flags.shape)
-            outwards = solve_active(gram, flags, heights, min(normals.shape)) @ normals
-            rows = rows - outwards.reshape(rows.shape)
-        return rows
-
     def _is_member_row(self, x: Tensor) -> Tensor:
-        rows = widest(x.detach())
-        G, h = self.G.to(rows), self.h.to(rows)
-        sizes = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-        allowed = roundoff(x.dtype) * (sizes * torch.linalg.vector_norm(G, dim=-1) + h.abs())
-        obeys: Tensor = (rows @ G.mT - h <= allowed).all(-1)
-        gap = torch.linalg.vector_norm(rows @ self.basis.to(rows) - self.coordinates.to(rows), dim=-1)
-        reach = sizes.squeeze(-1) + torch.linalg.vector_norm(self.coordinates.to(rows), dim=-1)
-        is_on_subspace: Tensor = gap <= roundoff(x.dtype) * reach
-        return obeys & is_on_subspace
+        conditions, rows = self.derived, widest(x.detach())
+        coordinates = conditions.coordinates.to(rows)
+        gap = precise_norm(rows @ conditions.basis.to(rows) - coordinates, -1)
+        is_on_subspace = gap <= roundoff(x.dtype) * (precise_norm(rows, -1) + precise_norm(coordinates, -1))
+        return is_on_subspace & (self._room(rows) >= -self._rounding(rows, x.dtype)).all(-1)
+
+    def _rounding(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
+        """How far off rounding may put each vector from each inequality."""
+        return roundoff(dtype) * (precise_norm(rows, -1, keepdim=True) + self.derived.offsets.to(rows).abs())
 
     def is_member(self, x: Tensor) -> Tensor:
         """Whether each vector satisfies all conditions, up to rounding."""
@@ -179,33 +173,25 @@ class Polyhedron(Vectors):
     def tangent(self, x: Tensor, direction: Tensor) -> Tensor:
         """The direction, without what leads out of the inequalities that are active at x."""
         rows, moves = widest(self.rows(x)), widest(self.rows(direction))
-        basis = self.basis.to(moves)
-        room = self._room(rows)
-        sizes = torch.linalg.vector_norm(rows, dim=-1, keepdim=True) + self.offsets.to(rows).abs()
-        cone = torch.where(room <= roundoff(x.dtype) * sizes, 0.0, math.inf)
-        inside, _, _ = self._search(moves - moves @ basis @ basis.mT, cone)
+        basis = self.derived.basis.to(moves)
+        is_active = self._room(rows) <= self._rounding(rows, x.dtype)
+        cone = torch.where(is_active, 0.0, math.inf)
+        inside, _, _ = self.derived.nearest(moves - moves @ basis @ basis.mT, cone)
         return self.from_rows(inside, x).to(direction.dtype)
 
     # -- interior ----------------------------------------------------------------------------------
 
     def _room(self, rows: Tensor) -> Tensor:
-        return self.offsets.to(rows) - rows @ self.normals.to(rows).mT
-
-    @cached_property
-    def _has_interior(self) -> bool:
-        if self.A is not None and self.basis.shape[1]:
-            return False
-        start = self.normals.new_zeros(*self.offsets.shape[:-1], self.G.shape[1])
-        return bool(self._search(start, self.offsets - 1e-6 * self.size)[2].all())
+        return self.derived.offsets.to(rows) - rows @ self.derived.normals.to(rows).mT
 
     def offers(self, capability: str) -> bool:
         """Slack functions need a point with room to all sides."""
         if capability in ("slack", "barrier", "interior"):
-            return self._has_interior
+            return self.derived.has_interior
         return super().offers(capability)
 
     def _needs_room(self, what: str) -> None:
-        if not self._has_interior:
+        if not self.derived.has_interior:
             raise self._lacks(what, "no point has room in every direction")
 
     def slack(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -224,15 +210,39 @@ class Polyhedron(Vectors):
         rows = widest(self.rows(x))
         margins = torch.full_like(rows[..., :1], max(margin, 4 * roundoff(x.dtype) * self.size))
         for _ in range(64):
-            moved, _, feasible = self._search(rows, self.offsets.to(rows) - margins)
+            moved, _, feasible = self.derived.nearest(rows, self.derived.offsets.to(rows) - margins)
             if bool(feasible.all()):
                 break
             margins = torch.where(feasible.unsqueeze(-1), margins, margins / 2)
         return self.from_rows(moved, x).to(x.dtype)
 
 
-def _within(basis: Tensor, coordinates: Tensor, G: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+def _explored(conditions: Conditions) -> Conditions:
+    """The conditions with what is known of their members; raise where there are none."""
+    origin = conditions.onto_subspace(
+        conditions.normals.new_zeros(*conditions.offsets.shape[:-1], conditions.basis.shape[0])
+    )
+    nearest, active, feasible = conditions.nearest(origin, conditions.offsets)
+    if not bool(feasible.all()):
+        place = (~feasible).nonzero()[0].tolist()
+        rows = active[tuple(place)].nonzero().squeeze(-1).tolist()
+        where = f" for the right-hand sides {place}" if place else ""
+        also = " and the equations" if conditions.basis.shape[1] else ""
+        raise ValueError(
+            f"Polyhedron is empty{where}: no vector satisfies rows {rows} of G x ≤ h{also} at once.\n"
+            "  Loosen one of them."
+        )
+    reach = float(torch.linalg.vector_norm(nearest, dim=-1).max()) if nearest.numel() else 0.0
+    margin = 1e-6 * (reach or 1.0)
+    has_room = conditions.basis.shape[1] == 0 and bool(
+        conditions.nearest(origin, conditions.offsets - margin)[2].all()
+    )
+    return conditions._replace(reach=reach, has_interior=has_room)
+
+
+def _within(equations: RowSpace, G: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
     """``G p ≤ h`` for members p of the subspace, with rows of length 1 that lie along it."""
+    basis, coordinates = equations
     length = torch.linalg.vector_norm(G, dim=1)
     length = torch.where(length == 0, torch.ones_like(length), length)
     rows, offsets = G / length.unsqueeze(1), h / length
