@@ -194,27 +194,32 @@ def test_unit_ball_with_a_scalar_constraint_and_with_the_set():
         torch.testing.assert_close(handle.multiplier, wanted, atol=1e-4, rtol=0)
 
 
-def test_least_norm_solution_from_sampled_equations():
-    """Every equation has its own multiplier; mini-batches of two find the SVD's solution."""
+# Half batches make the gradient noisy even at the solution: what remains goes down with the rate.
+SAMPLED = [(4, 2000, 1.0, 1e-4), (2, 6000, 0.9992, 2e-2)]
+
+
+@pytest.mark.parametrize(("batch", "steps", "decay", "accuracy"), SAMPLED)
+def test_least_norm_solution_from_sampled_equations(batch, steps, decay, accuracy):
+    """Every equation has its own multiplier, and the batches come in another order each time."""
     rng = torch.Generator().manual_seed(1)
     A = torch.randn(4, 10, dtype=F64, generator=rng) / math.sqrt(5)
     b = torch.randn(4, dtype=F64, generator=rng)
     solution = torch.linalg.pinv(A) @ b
     x = torch.zeros(10, dtype=F64, requires_grad=True)
     problem = fs.Problem([x])
-    method = fs.AugmentedLagrangian(penalty=0.5, dual_lr=0.3)
+    method = fs.AugmentedLagrangian(penalty=0.5, dual_lr=0.1)
     handle = problem.require("rows", fs.Equal(0.0), per="index", size=4, by=method)
-    batches = iter(lambda: torch.randperm(4, generator=rng)[:2], None)
+    order = iter(lambda: torch.randperm(4, generator=rng).split(batch), None)
+    batches = itertools.chain.from_iterable(order)
 
     def loss():
         index = next(batches)
         return 0.5 * x.square().sum(), {"rows": (A[index] @ x - b[index], index)}
 
-    # Batches make the gradient noisy: the rate has to go down, the multipliers follow at their own.
-    descend(loss, problem, torch.optim.SGD([x], lr=0.1), 8000, 0.9988)
-    torch.testing.assert_close(x.detach(), solution, atol=1e-4, rtol=0)
+    descend(loss, problem, torch.optim.SGD([x], lr=0.1), steps, decay)
+    torch.testing.assert_close(x.detach(), solution, atol=accuracy, rtol=0)
     # ∇f + Aᵀλ = 0: the sum over samples, each with its own multiplier
-    torch.testing.assert_close(A.T @ handle.multiplier, -solution, atol=1e-3, rtol=0)
+    torch.testing.assert_close(A.T @ handle.multiplier, -solution, atol=2 * accuracy, rtol=0)
 
 
 def test_slacks_of_samples_in_mini_batches():

@@ -165,6 +165,6 @@ def _walk(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module, str,
     for name, child in module._modules.items():
         if child is None:
             continue
-        # `parametrizations.weight.original` is known to people as `weight`.
+        # Coordinates of the user's own parametrizations: `parametrizations.weight.original` is `weight.original`.
         path = prefix if name == "parametrizations" else f"{prefix}{name}."
         yield from _walk(unwrap(child), path)

@@ -43,5 +43,9 @@ def _entries(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
         if buffer is not None and name not in module._non_persistent_buffers_set:
             yield prefix + name, buffer
     for name, child in module._modules.items():
-        if child is not None and not (child is charted and inside):
+        if child is charted and inside:
+            others = ((own, maps) for own, maps in lists.items() if own not in inside and maps is not None)
+            for own, maps in others:
+                yield from _entries(maps, f"{prefix}{name}.{own}.")
+        elif child is not None:
             yield from _entries(unwrap(child), f"{prefix}{name}.")
