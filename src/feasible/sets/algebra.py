@@ -90,7 +90,7 @@ class Where(Set):
         return self._with(inner=self.inner.cast(like), mask=self.mask.to(like.device))
 
     def __repr__(self) -> str:
-        return f"{self.inner!r}.where({short(self.mask)})"
+        return f"{_operand(self.inner)}.where({short(self.mask)})"
 
     def _mask(self, x: Tensor) -> Tensor:
         return self.mask if self.mask.device == x.device else self.mask.to(x.device)
@@ -220,7 +220,7 @@ class Flatten(Set):
         return self.inner.size
 
     def __repr__(self) -> str:
-        return f"{self.inner!r}.flatten({self.start_dim})"
+        return f"{_operand(self.inner)}.flatten({self.start_dim})"
 
     def _flat(self, x: Tensor) -> Tensor:
         return x.flatten(self.start_dim) if x.dim() else x.reshape(1)
@@ -322,3 +322,9 @@ class Flatten(Set):
     def chart(self, kind: str | None = None) -> Chart:
         """The inner chart."""
         return FlattenChart(cast(Chart, self.inner.chart(kind)), self.start_dim)
+
+
+def _operand(set: Set) -> str:
+    """A set as it is written before a dot."""
+    shown = repr(set)
+    return f"({shown})" if " & " in shown else shown

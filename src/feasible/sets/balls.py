@@ -53,6 +53,8 @@ class L2Ball(Vectors):
 
     def project(self, x: Tensor) -> Tensor:
         """``x · min(1, radius/‖x‖)``; vectors inside keep their bits."""
+        if self.radius == 0:
+            return x * 0
         norm = precise_norm(x, self.dim, keepdim=True)
         outside = norm > self._limit(x.dtype)
         # A vector at 0 has no direction, but it is inside: give the unused branch a finite derivative.

@@ -114,18 +114,22 @@ def clamp_all_(tensors: Sequence[Tensor], lower: float | None, upper: float | No
         torch._foreach_clamp_max_(list(tensors), most)
 
 
-def uncrossed(least: Bound, most: Bound) -> tuple[Bound, Bound]:
-    """Both bounds, moved to their middle where they have crossed."""
-    if least is None or most is None:
+def inner_bounds(lower: Bound, upper: Bound, margin: float, x: Tensor) -> tuple[Bound, Bound]:
+    """Both bounds moved inwards by ``margin``, or to their middle where there is less room."""
+    least = None if lower is None else _next_inside(lower, margin, x)
+    most = None if upper is None else _next_inside(upper, -margin, x)
+    if least is None or most is None or lower is None or upper is None:
         return least, most
-    middle = least / 2 + most / 2
+    middle = lower / 2 + upper / 2
     if isinstance(least, Tensor) or isinstance(most, Tensor):
         narrow = torch.as_tensor(least > most)
-        return torch.where(narrow, middle, least), torch.where(narrow, middle, most)
+        return torch.where(narrow, exactly(middle).to(x), least), torch.where(
+            narrow, exactly(middle).to(x), most
+        )
     return (middle, middle) if least > most else (least, most)
 
 
-def next_inside(bound: float | Tensor, margin: float, x: Tensor) -> float | Tensor:
+def _next_inside(bound: float | Tensor, margin: float, x: Tensor) -> float | Tensor:
     """``bound + margin``, at least one representable number inside the bound."""
     # A number stays on the CPU: reading it back costs no synchronisation there.
     at = bound.to(x) if isinstance(bound, Tensor) else torch.tensor(bound, dtype=x.dtype)
@@ -156,6 +160,8 @@ def reduce_(
     points: Sequence[Tensor], gradients: Sequence[Tensor], lower: float | None, upper: float | None, t: float
 ) -> None:
     """As ``reduced``, in place and in few passes; large weights in pieces that fit a cache."""
+    if not points:
+        return
     # c + x/t with a constant c is one pass over x, and exact at a bound where t is a power of two.
     constants = [
         None if bound is None else torch.tensor(-bound / t, dtype=points[0].dtype) for bound in (upper, lower)

@@ -11,7 +11,6 @@ from typing import final
 import torch
 from torch import Tensor
 
-from feasible.errors import UnsupportedError
 from feasible.sets.bounds import (
     Bound,
     as_seen_by,
@@ -23,11 +22,10 @@ from feasible.sets.bounds import (
     exactly,
     few_and_large,
     finite_slack,
+    inner_bounds,
     is_finite,
-    next_inside,
     reduce_,
     reduced,
-    uncrossed,
     with_infinities,
 )
 from feasible.sets.charts import HALF_LINE, INTERVAL, Chart, IntervalChart
@@ -95,6 +93,8 @@ class Interval(Elementwise):
     # A half-infinite entry of a tensor bound has slack 1: a constant that no logarithm notices.
     def slack(self, x: Tensor) -> tuple[Tensor, ...]:
         """``x − lower`` and ``upper − x``, for the bounds that exist."""
+        if not self.offers("slack"):
+            raise self._lacks("slack functions", "it needs a bound, and room between two")
         lower, upper = (as_seen_by(bound, x) for bound in self.bounds)
         slacks = []
         if lower is not None:
@@ -106,6 +106,8 @@ class Interval(Elementwise):
     def offers(self, capability: str) -> bool:
         """Barrier, interior and charts need a bound; the linear minimum needs two finite ones."""
         lower, upper = self.bounds
+        if capability == "chart" and not all(bound is None or is_finite(bound) for bound in self.bounds):
+            return False
         if capability in ("slack", "barrier", "interior", "chart"):
             return (lower is not None or upper is not None) and not self._is_point
         if capability == "lmo":
@@ -127,10 +129,7 @@ class Interval(Elementwise):
         """Entries moved to at least ``margin`` from each bound, or to the middle of a narrower range."""
         if not self.offers("interior"):
             raise self._lacks("interior", "it needs a bound, and room between two")
-        lower, upper = self.bounds
-        least = None if lower is None else next_inside(lower, margin, x)
-        most = None if upper is None else next_inside(upper, -margin, x)
-        return clamp(x, *uncrossed(least, most))
+        return clamp(x, *inner_bounds(*self.bounds, margin, x))
 
     def chart(self, kind: str | None = None) -> Chart:
         """Coordinates of the range.
@@ -139,13 +138,10 @@ class Interval(Elementwise):
         ``"relu"``. Two bounds: ``"sigmoid"`` (default), ``"tanh"``, ``"sine"``.
         """
         if not self.offers("chart"):
-            raise self._lacks("chart", "it needs a bound, and room between two")
-        lower, upper = (None if bound is None else exactly(bound) for bound in self.bounds)
-        if any(bound is not None and not bool(bound.isfinite().all()) for bound in (lower, upper)):
-            raise UnsupportedError(
-                f"{self!r} mixes finite and infinite entries in one tensor bound, which no single chart serves.\n"
-                "  Split it: one constraint for the bounded entries, with .where(mask)."
+            raise self._lacks(
+                "chart", "it needs room between finite bounds; .where(mask) leaves entries without any"
             )
+        lower, upper = (None if bound is None else exactly(bound) for bound in self.bounds)
         curves = INTERVAL if lower is not None and upper is not None else HALF_LINE
         kind = kind or next(iter(curves))
         if kind not in curves:
@@ -156,8 +152,7 @@ class Interval(Elementwise):
         """``upper · y`` where y > 0, ``lower · y`` where y < 0, and 0 at 0."""
         lower, upper = (exactly(bound).to(y) for bound in with_infinities(self.bounds))
         some = torch.where(y == 0, torch.ones_like(y), y)  # 0 · inf would be NaN
-        value = torch.where(some > 0, upper * some, lower * some)
-        return torch.where(y == 0, torch.zeros_like(y), value)
+        return torch.where(y == 0, torch.zeros_like(y), torch.where(some > 0, upper, lower) * some)
 
     def lmo(self, gradient: Tensor) -> Tensor:
         """The lower bound where the gradient is positive, else the upper bound."""

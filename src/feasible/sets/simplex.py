@@ -61,9 +61,11 @@ class SumTo(Vectors):
         return keep_members(self._is_member_row(x).unsqueeze(-1), x, projected)
 
     def _is_member_row(self, x: Tensor) -> Tensor:
-        # Relative to the entries alone: what rounding does to their sum has no other scale.
+        # Relative to the entries alone: what rounding does to their sum has no other scale, until they underflow.
         work = wide(x.detach())
-        return (work.sum(-1) - self.total).abs() <= roundoff(x.dtype) * work.abs().sum(-1)
+        smallest = torch.finfo(x.dtype).tiny * torch.finfo(x.dtype).eps
+        allowed = roundoff(x.dtype) * work.abs().sum(-1) + x.shape[-1] * smallest
+        return (work.sum(-1) - self.total).abs() <= allowed
 
     def reduce_gradients_(self, points: Sequence[Tensor], gradients: Sequence[Tensor], t: float) -> None:
         """The gradients without their mean: the mapping of an affine set does not depend on x or t."""

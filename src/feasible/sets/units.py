@@ -155,11 +155,11 @@ def keep_members(member: Tensor, x: Tensor, projected: Tensor) -> Tensor:
 
 def is_differentiated(x: Tensor) -> bool:
     """Whether some kind of differentiation may look at ``x``: reverse mode, forward mode or torch.func."""
-    return (
-        (x.requires_grad and torch.is_grad_enabled())
-        or torch.autograd.forward_ad._current_level >= 0
-        or torch._C._functorch.is_functorch_wrapped_tensor(x)
-    )
+    if torch.autograd.forward_ad._current_level >= 0:
+        return True
+    if torch.compiler.is_compiling():  # which cannot look for torch.func
+        return torch.is_grad_enabled()
+    return (x.requires_grad and torch.is_grad_enabled()) or torch._C._functorch.is_functorch_wrapped_tensor(x)
 
 
 def is_plain_cpu(x: Tensor) -> bool:

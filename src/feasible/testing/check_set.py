@@ -1,0 +1,59 @@
+"""The conformance suite for sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from types import ModuleType
+from typing import Any
+
+from feasible.sets import Set
+from feasible.testing import charts, cones, derivatives, identity, interiors, measures, projections, tracing
+from feasible.testing.subject import SetSubject
+
+Check = Callable[[SetSubject], None]
+
+
+def _checks_of(module: ModuleType) -> dict[str, Check]:
+    """The public functions that a module defines itself, in their order."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and callable(value)
+        and getattr(value, "__module__", "") == module.__name__
+    }
+
+
+SET_CHECKS: dict[str, Check] = {
+    name: check
+    for module in (projections, measures, identity, derivatives, tracing, interiors, cones, charts)
+    for name, check in _checks_of(module).items()
+}
+"""Every check by its name; each takes a ``SetSubject`` and raises an ``AssertionError`` with a sentence."""
+
+
+def check_set(
+    set: Set, shapes: Sequence[tuple[int, ...]], *, skip: Collection[str] = (), **claims: Any
+) -> None:
+    """Run everything that a set must satisfy.
+
+    Args:
+        set: the set.
+        shapes: tensor shapes that it accepts, the most telling one first.
+        skip: names of checks (keys of ``SET_CHECKS``) that do not apply.
+        **claims: what else is known, see ``SetSubject``: ``reference``, ``charts``, ``affine``, …
+
+    Raises:
+        AssertionError: the set breaks a rule; the message says which, at what input.
+        ValueError: ``skip`` names no check.
+
+    >>> from feasible import Box
+    >>> check_set(Box(-1, 1), [(3,)], skip=["compiled_projection_agrees"])
+    """
+    unknown = [name for name in skip if name not in SET_CHECKS]
+    if unknown:
+        raise ValueError(f"check_set: skip names no check: {unknown}. There are: {', '.join(SET_CHECKS)}.")
+    subject = SetSubject(set, tuple(tuple(shape) for shape in shapes), **claims)
+    for name, check in SET_CHECKS.items():
+        if name not in skip:
+            check(subject)

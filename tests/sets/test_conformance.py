@@ -1,0 +1,51 @@
+"""Every row of the tables (``cases*.py``) goes through the whole conformance suite."""
+
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+from feasible.testing import SET_CHECKS
+
+from .cases import SetCase
+
+
+def rows() -> Iterator[SetCase]:
+    """The rows of all tables beside this file."""
+    for path in sorted(Path(__file__).parent.glob("cases*.py")):
+        for value in vars(import_module(f".{path.stem}", __package__)).values():
+            if isinstance(value, list) and value and isinstance(value[0], SetCase):
+                yield from value
+
+
+CASES = list({id(case): case for case in rows()}.values())
+WRONG_ARGUMENTS = [pytest.param(*wrong, id=wrong[1]) for case in CASES for wrong in case.rejects]
+WRONG_SHAPES = [
+    pytest.param(case, *misfit, id=f"{case.set!r}, {misfit[0]}") for case in CASES for misfit in case.misfits
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: repr(case.set))
+@pytest.mark.parametrize("check", SET_CHECKS)
+def test_set(case: SetCase, check: str) -> None:
+    if check in case.skip:
+        pytest.skip("the row says that it does not apply")
+    SET_CHECKS[check](case)
+
+
+@pytest.mark.parametrize(("make", "message"), WRONG_ARGUMENTS)
+def test_wrong_arguments_are_refused(make, message) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make()
+
+
+@pytest.mark.parametrize(("case", "shape", "message"), WRONG_SHAPES)
+def test_shapes_that_do_not_fit_are_refused(case, shape, message) -> None:
+    for refuse in (case.set.check_shape, case.set.sample):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            refuse(torch.Size(shape))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        case.set.bind(torch.zeros(shape))
