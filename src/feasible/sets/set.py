@@ -263,4 +263,6 @@ def short(value: Any) -> str:
     if isinstance(value, Tensor):
         has_number = value.dim() == 0 and not value.is_meta
         return f"{value.item():g}" if has_number else "tensor(" + "×".join(map(str, value.shape)) + ")"
-    return f"{value:g}" if isinstance(value, float) else repr(value)
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return repr(value)
