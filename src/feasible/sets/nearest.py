@@ -1,8 +1,9 @@
-"""Nearest points that are computed by factorisations or iterations, with their exact derivative."""
+"""Nearest points that are computed by factorisations or iterations, with their exact derivatives."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,28 +11,37 @@ from torch import Tensor
 from feasible.sets.units import is_differentiated
 
 
-class NearestPoint(Protocol):
-    """How a nearest point is found, and how it answers to a small displacement; both work on batches."""
+class NearestPoint(ABC):
+    """How a nearest point is found, and how it answers to small displacements; all on batches."""
 
+    @abstractmethod
     def solve(self, x: Tensor) -> tuple[Tensor, ...]:
         """The nearest point, and behind it what its derivative needs; all share the batch dimensions of x."""
-        ...
 
+    @abstractmethod
     def derivative(self, displacement: Tensor, *factors: Tensor) -> Tensor:
         """How far the nearest point moves, to first order, when x moves by ``displacement``."""
-        ...
+
+    def curvature(self, first: Tensor, second: Tensor, *factors: Tensor) -> Tensor:
+        """How ``derivative(first)`` changes when x moves along ``second``; 0 where pieces are linear."""
+        return torch.zeros_like(first)
 
 
 def nearest_point(x: Tensor, how: NearestPoint) -> Tensor:
-    """``how.solve(x)[0]`` with ``how.derivative``; works under autograd, ``jvp`` and ``vmap``."""
+    """``how.solve(x)[0]`` with its derivatives; works under autograd, ``jvp`` and ``vmap``."""
     if not is_differentiated(x):
         return how.solve(x)[0]
     return _Nearest.apply(x, how)[0]  # type: ignore[no-any-return, no-untyped-call]
 
 
+def last_derivative(x: Tensor) -> Tensor:
+    """The same numbers, which refuse to be differentiated once more."""
+    return _Last.apply(x)  # type: ignore[no-any-return, no-untyped-call]
+
+
 class _Nearest(torch.autograd.Function):
-    """``P(x)``. Its derivative is symmetric, being that of ``∇(½‖x‖² − ½ distance(x)²)``: one linear map
-    serves the forward and the reverse mode. There is no second derivative.
+    """``P(x)``, the gradient of ``½‖x‖² − ½ distance(x)²``: its derivative is symmetric, and one linear map
+    serves the forward and the reverse mode; so is its second derivative.
     """
 
     @staticmethod
@@ -40,10 +50,10 @@ class _Nearest(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.how = inputs[1]
+        x, ctx.how = inputs
         ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(*output[1:])
-        ctx.save_for_forward(*output[1:])
+        ctx.save_for_backward(x, *output[1:])
+        ctx.save_for_forward(x, *output[1:])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -51,7 +61,7 @@ class _Nearest(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
-        factors = ctx.saved_tensors
+        _, *factors = ctx.saved_tensors
         return (ctx.how.derivative(tangents[0], *factors), *(None for _ in factors))
 
     @staticmethod
@@ -61,13 +71,33 @@ class _Nearest(torch.autograd.Function):
 
 
 class _Moved(torch.autograd.Function):
-    """The derivative as a function of the displacement alone; refuses to be differentiated by x again."""
+    """The derivative, as a function of the displacement and of x."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(displacement: Tensor, how: NearestPoint, *factors: Tensor) -> Tensor:
+    def forward(displacement: Tensor, how: NearestPoint, x: Tensor, *factors: Tensor) -> Tensor:
         return how.derivative(displacement, *factors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        displacement, ctx.how, _, *factors = inputs
+        ctx.save_for_backward(displacement, *factors)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        displacement, *factors = ctx.saved_tensors
+        moved = ctx.how.derivative(gradients[0], *factors)
+        bent = ctx.how.curvature(displacement, gradients[0], *factors)
+        return last_derivative(moved), None, last_derivative(bent), *(None for _ in factors)
+
+
+class _Last(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -75,4 +105,6 @@ class _Moved(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        raise NotImplementedError("a projection onto a matrix set has no second derivative here")
+        raise NotImplementedError(
+            "functions of eigenvalues and singular values have no third derivative here"
+        )

@@ -14,16 +14,24 @@ from torch import Tensor
 from feasible.sets.charts import Chart
 from feasible.sets.elementwise import log_barrier
 from feasible.sets.matrices import Matrices, mirror, on_finite
-from feasible.sets.matrix_charts import FactorChart, FoldChart, MatrixChart, NuclearChart
-from feasible.sets.nearest import nearest_point
+from feasible.sets.nearest import NearestPoint, nearest_point
 from feasible.sets.precision import normal, roundoff, uniform
 from feasible.sets.simplex import Simplex, check_kind, finite_number
-from feasible.sets.spectra import allowed_error, from_singular, singular_derivative, singular_values, svd
+from feasible.sets.spectra import (
+    allowed_error,
+    eigen,
+    from_singular,
+    singular_curvature,
+    singular_derivative,
+    svd,
+)
+from feasible.sets.spectral_charts import FoldChart, NuclearChart, ProjectionChart
+from feasible.sets.spectral_values import singular_values
 
 __all__ = ["LowRank", "NuclearBall", "SpectralBall"]
 
 
-class SingularValues(Matrices):
+class SingularValues(Matrices, NearestPoint):
     """A set that speaks of singular values only: the projection changes them and keeps the directions."""
 
     @abstractmethod
@@ -54,6 +62,10 @@ class SingularValues(Matrices):
     def derivative(self, displacement: Tensor, *factors: Tensor) -> Tensor:
         """Divided differences and sums of f between the singular vectors."""
         return singular_derivative(displacement, *factors)
+
+    def curvature(self, first: Tensor, second: Tensor, *factors: Tensor) -> Tensor:
+        """The same to second order."""
+        return singular_curvature(first, second, *factors)
 
     def is_member(self, x: Tensor) -> Tensor:
         """Whether the singular values are in the set, up to rounding."""
@@ -170,7 +182,7 @@ class SpectralBall(NormBall):
         at_bound = values >= self.radius - allowed_error(values, dtype).unsqueeze(-1)
         seen = mirror(left.mT @ direction.to(x) @ right)
         seen = torch.where(at_bound.unsqueeze(-1) & at_bound.unsqueeze(-2), seen, torch.zeros_like(seen))
-        growth, turn = torch.linalg.eigh(seen)
+        growth, turn = eigen(seen)
         outward = from_singular(left @ turn, growth.clamp_min(0), right @ turn)
         return (direction.to(x) - outward).to(direction.dtype)
 
@@ -213,13 +225,34 @@ class NuclearBall(NormBall):
 
     def derivative(self, displacement: Tensor, *factors: Tensor) -> Tensor:
         """As for a fixed threshold, less its own movement: the sum of the active singular values stays."""
-        left, right, values, images, slopes = factors
+        active, growth = self._threshold_movement(displacement, factors)
         moved = singular_derivative(displacement, *factors)
-        thresholded = (images != values).any(-1, keepdim=True)
-        active = torch.where(thresholded, slopes, 0.0)
-        growth = (left * (displacement.to(left) @ right)).sum(-2)
-        mean = (active * growth).sum(-1, keepdim=True) / active.sum(-1, keepdim=True).clamp_min(1)
-        return moved - from_singular(left, active * mean, right).to(moved.dtype)
+        return moved - (growth * active).to(moved.dtype)
+
+    def _threshold_movement(self, displacement: Tensor, factors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """``A = U Vᵀ`` of the active singular values, and the mean of ``⟨A, D⟩``: how fast the threshold moves."""
+        left, right, _, _, _ = factors
+        counted = self._active(factors)
+        active = from_singular(left, counted, right)
+        product = (active * displacement.to(active)).sum((-2, -1), keepdim=True)
+        return active, product / counted.sum(-1, keepdim=True).unsqueeze(-1).clamp_min(1)
+
+    def _active(self, factors: tuple[Tensor, ...]) -> Tensor:
+        _, _, values, images, slopes = factors
+        return torch.where((images != values).any(-1, keepdim=True), slopes, 0.0)
+
+    def curvature(self, first: Tensor, second: Tensor, *factors: Tensor) -> Tensor:
+        """As for a fixed threshold, less what its movement changes: A turns, and the threshold curves."""
+        left, right, values, _, _ = factors
+        counted = self._active(factors)
+        active, one = self._threshold_movement(first, factors)
+        _, two = self._threshold_movement(second, factors)
+        turn = (left, right, values, counted, torch.zeros_like(counted))
+        turned_one, turned_two = (singular_derivative(moved.to(active), *turn) for moved in (first, second))
+        curve = (turned_two * first.to(active)).sum((-2, -1), keepdim=True)
+        curve = curve / counted.sum(-1, keepdim=True).unsqueeze(-1).clamp_min(1)
+        bent = singular_curvature(first.to(active), second.to(active), *factors)
+        return (bent - two * turned_one - one * turned_two - curve * active).to(first.dtype)
 
     def sample(self, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
         """Random singular vectors; singular values uniform on a simplex of random size."""
@@ -353,10 +386,10 @@ class LowRank(SingularValues):
         lost = torch.where(torch.arange(free.shape[-1], device=free.device) < room, 0.0, free)
         return (moved - from_singular(beyond_left, lost, beyond_right)).to(direction.dtype)
 
-    def chart(self, kind: str | None = None) -> MatrixChart:
-        """``"factors"``: the product of two factors, which lie side by side in one ``rank × (rows + columns)``."""
-        check_kind(self, kind, ("factors",))
-        return FactorChart(self.rank)
+    def chart(self, kind: str | None = None) -> ProjectionChart:
+        """``"nearest"``: the projection of free coordinates; members are their own."""
+        check_kind(self, kind, ("nearest",))
+        return ProjectionChart(self)
 
 
 def _checked_radius(owner: str, radius: object) -> float:

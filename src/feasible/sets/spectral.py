@@ -12,18 +12,19 @@ from torch import Tensor
 
 from feasible.sets.elementwise import log_barrier
 from feasible.sets.matrices import SquareMatrices, mirror, on_finite
-from feasible.sets.matrix_charts import GramChart
-from feasible.sets.nearest import nearest_point
+from feasible.sets.nearest import NearestPoint, nearest_point
 from feasible.sets.precision import normal, uniform
 from feasible.sets.simplex import check_kind, finite_number
-from feasible.sets.spectra import allowed_error, eigen_derivative, eigenvalues, from_eigen
+from feasible.sets.spectra import allowed_error, eigen, eigen_curvature, eigen_derivative, from_eigen
+from feasible.sets.spectral_charts import GramChart
+from feasible.sets.spectral_values import eigenvalues
 
 __all__ = ["PSD"]
 
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class PSD(SquareMatrices):
+class PSD(SquareMatrices, NearestPoint):
     """Symmetric matrices with eigenvalues in a range; by default the positive semidefinite ones.
 
     ``project(x)`` is ``argmin_p ½‖p − x‖²`` subject to ``p = pᵀ`` and ``min_eig ≤ λ(p) ≤ max_eig``: the
@@ -70,7 +71,7 @@ class PSD(SquareMatrices):
         return on_finite(x, lambda safe: self._clip(safe, x))
 
     def _clip(self, safe: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-        values, vectors = torch.linalg.eigh(mirror(safe))
+        values, vectors = eigen(mirror(safe))
         clipped = values.clamp(self.min_eig, self.max_eig)
         member = self._allows(values, x)[..., None, None]
         point = torch.where(member, x, from_eigen(vectors, clipped).to(x.dtype))
@@ -79,6 +80,10 @@ class PSD(SquareMatrices):
     def derivative(self, displacement: Tensor, *factors: Tensor) -> Tensor:
         """``U (Γ ∘ Uᵀ D U) Uᵀ`` with the divided differences Γ of the clipping."""
         return eigen_derivative(displacement, *factors)
+
+    def curvature(self, first: Tensor, second: Tensor, *factors: Tensor) -> Tensor:
+        """The same with second divided differences."""
+        return eigen_curvature(first, second, *factors)
 
     def _allows(self, values: Tensor, x: Tensor) -> Tensor:
         allowed = allowed_error(values, x.dtype).unsqueeze(-1)
@@ -129,9 +134,10 @@ class PSD(SquareMatrices):
         return on_finite(x, lambda safe: (self._move_inside(safe, x, margin),))[0]
 
     def _move_inside(self, safe: Tensor, x: Tensor, margin: float) -> Tensor:
-        values, vectors = torch.linalg.eigh(mirror(safe))
+        values, vectors = eigen(mirror(safe))
         # However small the margin, some slack must survive rounding.
-        room = (2 * allowed_error(values, x.dtype)).clamp_min(margin).unsqueeze(-1)
+        clipped = values.clamp(self.min_eig, self.max_eig)
+        room = (2 * allowed_error(clipped, x.dtype)).clamp_min(margin).unsqueeze(-1)
         least = self.min_eig + room
         moved = torch.maximum(values, least)
         if self.max_eig is not None:
@@ -167,7 +173,7 @@ class PSD(SquareMatrices):
         return on_finite(gradient, lambda safe: (self._corner(safe).to(gradient.dtype),))[0]
 
     def _corner(self, gradient: Tensor) -> Tensor:
-        values, vectors = torch.linalg.eigh(mirror(gradient))
+        values, vectors = eigen(mirror(gradient))
         assert self.max_eig is not None
         return from_eigen(vectors, torch.where(values > 0, self.min_eig, self.max_eig).to(values))
 
@@ -178,7 +184,7 @@ class PSD(SquareMatrices):
         return on_finite(x, lambda safe: (self._turn(safe, direction, x.dtype),))[0]
 
     def _turn(self, x: Tensor, direction: Tensor, dtype: torch.dtype) -> Tensor:
-        values, vectors = torch.linalg.eigh(mirror(x))
+        values, vectors = eigen(mirror(x))
         allowed = allowed_error(values, dtype).unsqueeze(-1)
         seen = mirror(vectors.mT @ mirror(direction.to(x)) @ vectors)
         seen = seen + _positive_part(_block(-seen, values <= self.min_eig + allowed))
@@ -192,5 +198,5 @@ def _block(x: Tensor, rows: Tensor) -> Tensor:
 
 
 def _positive_part(x: Tensor) -> Tensor:
-    values, vectors = torch.linalg.eigh(x)
+    values, vectors = eigen(x)
     return from_eigen(vectors, values.clamp_min(0))

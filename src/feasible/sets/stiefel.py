@@ -12,21 +12,26 @@ from torch import Tensor
 
 from feasible.sets.charts import Chart
 from feasible.sets.matrices import Matrices, mirror, on_finite
-from feasible.sets.nearest import nearest_point
+from feasible.sets.nearest import NearestPoint, nearest_point
 from feasible.sets.polar import frobenius, gram_error, polar_factor
 from feasible.sets.precision import normal, roundoff, wide
 from feasible.sets.simplex import check_kind
-from feasible.sets.spectra import eigen, singular_values
+from feasible.sets.spectra import allowed_error, singular_curvature, singular_derivative, svd
+from feasible.sets.spectral_values import singular_values
 from feasible.sets.stiefel_charts import CayleyChart, ExponentialChart, HouseholderChart
 
 __all__ = ["Stiefel"]
 
-CHARTS = {"cayley": CayleyChart, "householder": HouseholderChart, "matrix_exp": ExponentialChart}
+CHARTS: dict[str, type[CayleyChart | HouseholderChart | ExponentialChart]] = {
+    "cayley": CayleyChart,
+    "householder": HouseholderChart,
+    "matrix_exp": ExponentialChart,
+}
 
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class Stiefel(Matrices):
+class Stiefel(Matrices, NearestPoint):
     """Matrices with orthonormal columns; with orthonormal rows where there are fewer rows than columns.
 
     ``project(x)`` is ``argmin_p ½‖p − x‖²`` subject to ``pᵀp = 1`` (or ``ppᵀ = 1``): the polar factor of x.
@@ -61,11 +66,12 @@ class Stiefel(Matrices):
         return torch.where(member[..., None, None], x, point), safe
 
     def derivative(self, displacement: Tensor, *factors: Tensor) -> Tensor:
-        """``Q Ω + (1 − Q Qᵀ) D H⁻¹`` with the skew solution of ``H Ω + Ω H = Qᵀ D − Dᵀ Q``, ``x = Q H``."""
-        (x,) = factors
-        tall, moved = _tall(x, x), _tall(displacement.to(x), x)
-        point = polar_factor(tall)
-        return _tall(_polar_derivative(point, tall, moved), x).to(displacement.dtype)
+        """That of ``U f(σ) Vᵀ`` with f = 1; 0 in the directions in which x vanishes and the factor jumps."""
+        return singular_derivative(displacement, *_spectrum(factors[0]))
+
+    def curvature(self, first: Tensor, second: Tensor, *factors: Tensor) -> Tensor:
+        """The same to second order."""
+        return singular_curvature(first, second, *_spectrum(factors[0]))
 
     def is_member(self, x: Tensor) -> Tensor:
         """Whether the scalar products of the columns (or rows) are those of the unit matrix, up to rounding."""
@@ -112,17 +118,7 @@ def _is_small(error: Tensor, dtype: torch.dtype) -> Tensor:
     return frobenius(error) <= 2 * roundoff(dtype) * math.sqrt(error.shape[-1])
 
 
-def _polar_derivative(point: Tensor, x: Tensor, moved: Tensor) -> Tensor:
-    values, vectors = eigen(mirror(point.mT @ x))
-    inner = point.mT @ moved
-    # Where singular values vanish, the polar factor jumps: no finite derivative, and 0 in its place.
-    least = roundoff(x.dtype) * values.abs().amax(-1, keepdim=True) if values.shape[-1] else values
-    turned = vectors.mT @ (inner - inner.mT) @ vectors
-    turn = vectors @ (turned * _inverse(values.unsqueeze(-1) + values.unsqueeze(-2), least.unsqueeze(-1)))
-    beyond = (moved - point @ inner) @ (vectors * _inverse(values, least).unsqueeze(-2))
-    return (point @ turn + beyond) @ vectors.mT
-
-
-def _inverse(x: Tensor, least: Tensor) -> Tensor:
-    safe = x > least
-    return torch.where(safe, torch.where(safe, x, 1.0).reciprocal(), 0.0)
+def _spectrum(x: Tensor) -> tuple[Tensor, ...]:
+    left, values, right = svd(x)
+    present = values > allowed_error(values, x.dtype).unsqueeze(-1)
+    return left, right, torch.where(present, values, 0.0), present.to(values), torch.zeros_like(values)

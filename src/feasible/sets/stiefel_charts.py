@@ -13,6 +13,8 @@ from torch import Tensor
 
 from feasible.sets.matrix_charts import MatrixChart
 from feasible.sets.polar import gram_error
+from feasible.sets.precision import wide
+from feasible.sets.spectra import from_singular, svd
 
 
 class OrthonormalChart(MatrixChart):
@@ -22,24 +24,28 @@ class OrthonormalChart(MatrixChart):
         """The matrix at these coordinates, orthonormal up to the last rounding."""
         if latent.shape[-2] < latent.shape[-1]:
             return self.forward(latent.mT).mT
-        columns = self.columns(latent)
+        columns = self.columns(wide(latent))
         found = columns.detach()
-        return columns - found @ (gram_error(found) / 2)
+        signed = (columns - found @ (gram_error(found) / 2)) * _signs(latent).unsqueeze(-2)
+        return signed.to(latent.dtype)
 
     @torch.no_grad()
     def right_inverse(self, x: Tensor) -> Tensor:
         """Coordinates of a matrix with orthonormal columns or rows."""
         if x.shape[-2] < x.shape[-1]:
-            return self.coordinates(x.mT).mT.contiguous()
-        return self.coordinates(x)
+            return self.right_inverse(x.mT).mT.contiguous()
+        latent, signs = self.coordinates(wide(x))
+        latent = latent.tril(-1)
+        latent.diagonal(0, -2, -1).copy_(signs)
+        return latent.to(x.dtype)
 
     @abstractmethod
     def columns(self, latent: Tensor) -> Tensor:
-        """Orthonormal columns at these coordinates."""
+        """Orthonormal columns from the strict lower trapezoid of the coordinates."""
 
     @abstractmethod
-    def coordinates(self, x: Tensor) -> Tensor:
-        """What ``columns`` makes x from."""
+    def coordinates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What ``columns`` makes x from, but for the signs of its columns, and those."""
 
 
 class CayleyChart(OrthonormalChart):
@@ -50,26 +56,38 @@ class CayleyChart(OrthonormalChart):
 
     def columns(self, latent: Tensor) -> Tensor:
         """Orthonormal columns at these coordinates."""
-        width = latent.shape[-1]
-        lower, below = latent[..., :width, :].tril(-1), latent[..., width:, :]
-        eye = torch.eye(width, dtype=latent.dtype, device=latent.device)
-        bent = below.mT @ below + lower - lower.mT
-        tops = torch.cat([eye - bent, 2 * below], -2)
-        columns: Tensor = torch.linalg.solve(eye + bent, tops, left=False)
-        return columns * _signs(latent).unsqueeze(-2)
+        skew, below = _split(latent)
+        return _cayley(below.mT @ below + skew, below)
 
-    def coordinates(self, x: Tensor) -> Tensor:
-        """``Y = P₂ (1 + P₁)⁻¹`` and the skew part of ``(1 − P₁)(1 + P₁)⁻¹``, with signs that keep 1 + P₁ regular."""
+    def coordinates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``Y = P₂ (1 + P₁)⁻¹`` and the skew part of ``(1 − P₁)(1 + P₁)⁻¹``."""
         width = x.shape[-1]
         signs = _regular_signs(x[..., :width, :])
         signed = x * signs.unsqueeze(-2)
-        eye = torch.eye(width, dtype=x.dtype, device=x.device)
-        top = signed[..., :width, :]
-        numerator = torch.cat([eye - top, signed[..., width:, :]], -2)
-        found: Tensor = torch.linalg.solve(eye + top, numerator, left=False)
+        eye, top, bottom = _eye(x), signed[..., :width, :], signed[..., width:, :]
+        found: Tensor = torch.linalg.solve(eye + top, torch.cat([eye - top, bottom], -2), left=False)
         bent = found[..., :width, :]
-        skew = (bent - bent.mT) / 2
-        return torch.cat([skew.tril(-1) + torch.diag_embed(signs), found[..., width:, :]], -2)
+        return torch.cat([(bent - bent.mT) / 2, found[..., width:, :]], -2), signs
+
+
+class ExponentialChart(OrthonormalChart):
+    """``[1 − YᵀY; 2Y] (1 + YᵀY)⁻¹ exp(K)``, K and Y as for ``CayleyChart``; square matrices: ``exp(K)``."""
+
+    def columns(self, latent: Tensor) -> Tensor:
+        """Orthonormal columns at these coordinates."""
+        skew, below = _split(latent)
+        turned: Tensor = torch.linalg.matrix_exp(skew)
+        return turned if below.shape[-2] == 0 else _cayley(below.mT @ below, below) @ turned
+
+    def coordinates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """K from the polar factor of the top, ``P₁ = C exp(K)``, and ``Y = P₂ exp(K)ᵀ (1 + C)⁻¹``."""
+        top, bottom = x[..., : x.shape[-1], :], x[..., x.shape[-1] :, :]
+        left, values, right = svd(top)
+        turn = left @ right.mT
+        signs = _regular_signs(turn)
+        scale = from_singular(left, 1 / (1 + values), left)
+        below = bottom @ turn.mT @ scale
+        return torch.cat([_logarithm(turn * signs.unsqueeze(-2)), below], -2), signs
 
 
 class HouseholderChart(OrthonormalChart):
@@ -80,47 +98,50 @@ class HouseholderChart(OrthonormalChart):
         normals = latent.tril(-1)
         lengths = 2 / (1 + normals.square().sum(-2))
         columns: Tensor = torch.linalg.householder_product(normals, lengths)
-        return columns * _signs(latent).unsqueeze(-2)
+        return columns
 
-    def coordinates(self, x: Tensor) -> Tensor:
-        """The normals that LAPACK's QR factorisation uses."""
+    def coordinates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The normals that LAPACK's QR factorisation uses, and the signs that it leaves."""
         packed, lengths = torch.geqrf(x)
         signs = torch.where(packed.diagonal(0, -2, -1) < 0, -1.0, 1.0).to(x)
-        signs = torch.where(
-            lengths == 0, -signs, signs
-        )  # LAPACK skips such a column, ``columns`` reflects it
-        coordinates = packed.tril(-1)
-        coordinates.diagonal(0, -2, -1).copy_(signs)
-        return coordinates
-
-
-class ExponentialChart(OrthonormalChart):
-    """``base · exp(A)`` with skew A from the lower trapezoid; the base is the matrix that it started from."""
-
-    base: Tensor | None
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("base", None)
-
-    def columns(self, latent: Tensor) -> Tensor:
-        """Orthonormal columns at these coordinates."""
-        height, width = latent.shape[-2:]
-        spare = latent.new_zeros(*latent.shape[:-1], height - width)
-        lower = torch.cat([latent.tril(-1), spare], -1)
-        turned = torch.matrix_exp(lower - lower.mT)[..., :width]
-        return turned if self.base is None else self.base.to(latent) @ turned
-
-    def coordinates(self, x: Tensor) -> Tensor:
-        """0, around a base whose first columns are x."""
-        complete: Tensor = torch.linalg.qr(x, mode="complete").Q
-        self.base = torch.cat([x, complete[..., x.shape[-1] :]], -1)
-        return torch.zeros_like(x)
+        # LAPACK skips a column without a normal, ``columns`` reflects it.
+        return packed, torch.where(lengths == 0, -signs, signs)
 
 
 def _signs(latent: Tensor) -> Tensor:
     diagonal = latent.detach().diagonal(0, -2, -1)
     return torch.where(diagonal < 0, -1.0, 1.0).to(latent)
+
+
+def _split(latent: Tensor) -> tuple[Tensor, Tensor]:
+    """The skew matrix of the strict lower triangle, and the rows below it."""
+    width = latent.shape[-1]
+    lower = latent[..., :width, :].tril(-1)
+    return lower - lower.mT, latent[..., width:, :]
+
+
+def _cayley(bent: Tensor, below: Tensor) -> Tensor:
+    """``[1 − bent; 2 below] (1 + bent)⁻¹``."""
+    eye = _eye(bent)
+    columns: Tensor = torch.linalg.solve(eye + bent, torch.cat([eye - bent, 2 * below], -2), left=False)
+    return columns
+
+
+def _eye(like: Tensor) -> Tensor:
+    return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
+
+
+def _logarithm(orthogonal: Tensor) -> Tensor:
+    """The skew matrix K with ``exp(K)`` equal to an orthogonal matrix without the eigenvalue −1.
+
+    ``B = (1 − Q)(1 + Q)⁻¹`` is skew with eigenvalues −ih, and ``log Q = −2 atan(B)`` has 2i·atan(h).
+    """
+    eye = _eye(orthogonal)
+    skew: Tensor = torch.linalg.solve(eye + orthogonal, eye - orthogonal)
+    heights, vectors = torch.linalg.eigh(1j * (skew - skew.mT) / 2)
+    turned = (vectors * (2j * torch.atan(heights)).unsqueeze(-2)) @ vectors.mH
+    result: Tensor = turned.real
+    return result
 
 
 def _regular_signs(square: Tensor) -> Tensor:
