@@ -205,9 +205,34 @@ def test_deep_copies_of_the_model_are_independent(kind):
     train(model, problem, problem.attach(torch.optim.SGD(model.parameters(), lr=0.1)))
     assert torch.equal(twin(x), before)
     other = fs.Problem(twin)
-    assert "weight" in other.slots
+    assert "weight.original" in other.slots  # another problem's coordinates are just parameters
     problem.finish()
     assert torch.equal(twin(x), before)
+
+
+def test_an_averaged_model_outlives_the_problem():
+    model = Model()
+    problem = fs.Problem(model)
+    problem.constrain("weight", fs.NonNegative(), by=fs.Reparametrize("softplus"))
+    optimizer = problem.attach(torch.optim.SGD(model.parameters(), lr=0.1))
+    average = torch.optim.swa_utils.AveragedModel(model)
+    for _ in range(3):
+        train(model, problem, optimizer)
+        average.update_parameters(model)
+    x = torch.randn(4, 3)
+    before = average(x).detach()
+    problem.finish()
+    assert torch.equal(average(x), before)
+
+
+def test_a_copy_does_not_gain_the_charts_of_later_constraints():
+    model = Model()
+    problem = fs.Problem(model)
+    problem.constrain("weight", fs.NonNegative(), by=fs.Reparametrize("softplus"))
+    twin = copy.deepcopy(model)
+    problem.constrain("first", fs.NonNegative(), by=fs.Reparametrize("softplus"))
+    assert isinstance(twin.first, torch.nn.Parameter)
+    twin(torch.randn(4, 3)).sum().backward()
 
 
 def test_initialisation_is_kept_where_the_chart_allows_it():
@@ -308,7 +333,7 @@ def test_soft_constraints_act_on_the_weight_not_on_its_coordinates():
     model = Model().double()
     problem = fs.Problem(model)
     problem.constrain("weight", fs.NonNegative(), by=fs.Reparametrize("exp"))
-    handle = problem.constrain("weight", fs.SumTo(1.0), by=fs.AugmentedLagrangian(dual_lr=0.5), name="sum")
+    handle = problem.constrain("weight", fs.SumTo(1.0), by=fs.AugmentedLagrangian(), name="sum")
     optimizer = problem.attach(torch.optim.Adam(model.parameters(), lr=0.02))
     a = target()
     for _ in range(2500):
@@ -316,8 +341,8 @@ def test_soft_constraints_act_on_the_weight_not_on_its_coordinates():
         problem.loss(0.5 * (model.weight - a).square().sum()).backward()
         optimizer.step()
     nearest = fs.Simplex().project(a)
-    torch.testing.assert_close(model.weight.detach(), nearest, atol=2e-2, rtol=0)
-    assert handle.violation < 1e-2
+    torch.testing.assert_close(model.weight.detach(), nearest, atol=1e-3, rtol=0)
+    assert handle.violation < 1e-4
 
 
 def test_revival_under_a_line_search_is_refused():

@@ -29,7 +29,8 @@ class Project(Method):
     is zero exactly where the constrained problem is stationary.
 
     Args:
-        every: project after every so many steps (and at the end).
+        every: project after every so many steps (and at the end). In between gradients are taken outside,
+            which leaves the end point off by about the length of a step.
         tangent: ``"auto"`` replaces gradients where the set needs it, ``True`` on every convex set,
             ``False`` never.
         moments: what becomes of the optimizer's running averages where the projection moved the weight:

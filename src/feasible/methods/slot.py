@@ -63,6 +63,7 @@ class Slot:
         weight = self.leaf
         shared: nn.Parameter | None = None
         for module, attribute in self.owners:
+            _own_class(module)
             parametrize.register_parametrization(module, attribute, chart, unsafe=True)
             holder = module.parametrizations[attribute]  # type: ignore[index]
             if shared is None:
@@ -89,6 +90,7 @@ class Slot:
             restored.grad = None
         for module, attribute in self.owners:
             order = list(_declared_order(module, attribute))
+            _own_class(module)
             parametrize.remove_parametrizations(module, attribute, leave_parametrized=True)
             module._parameters[attribute] = restored  # type: ignore[assignment]
             _restore_order(module._parameters, order)
@@ -97,6 +99,18 @@ class Slot:
         self.chart = None
         self.original = None
         self.refresh()
+
+
+def _own_class(module: nn.Module) -> None:
+    """Give a parametrized module a class that no copy shares.
+
+    torch keeps parametrized weights as properties of a class made for the module; a deep copy, such as an
+    averaged model, has the same class and would lose or gain the property with the original.
+    """
+    if parametrize.is_parametrized(module):
+        shared = type(module)
+        members = {key: value for key, value in vars(shared).items() if key not in ("__dict__", "__weakref__")}
+        module.__class__ = type(shared.__name__, shared.__bases__, members)
 
 
 ORDERS = "_feasible_parameter_order"

@@ -85,6 +85,9 @@ class Attachment:
     groups: list[Group] = field(default_factory=list)
     mapping: list[Group] = field(default_factory=list)
     closure_runs: int = 0
+    searches: bool = False
+    """Whether a step has ever run its closure more than once: such an optimizer minimises within its steps,
+    and one that is content with a single run has already arrived."""
     planned_for: int = -1
 
     def parameters(self) -> list[Tensor]:
@@ -268,6 +271,7 @@ class Clock:
 
         def run() -> Any:
             attachment.closure_runs += 1
+            attachment.searches |= attachment.closure_runs > 1
             self.moment.closure = number
             try:
                 result = closure()
@@ -291,4 +295,4 @@ class Clock:
         if skipped:
             self.close_window()
         else:
-            self._tick(attachment.closure_runs > 1, mask)
+            self._tick(attachment.searches and attachment.closure_runs > 0, mask)

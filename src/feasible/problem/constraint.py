@@ -357,5 +357,5 @@ def multiplier_of(constraint: Constraint) -> Tensor | None:
 
 
 def root_mean_square(value: Tensor) -> Tensor:
-    """Typical magnitude of the entries."""
-    return value.detach().float().square().mean().sqrt()
+    """Typical magnitude of the entries; 0 where none is finite or there is none."""
+    return torch.nan_to_num(value.detach().float().square().mean().sqrt(), nan=0.0, posinf=0.0)
