@@ -1,6 +1,8 @@
 """Rows of the table: balls with corners, the sphere, linear conditions, cones."""
 
+from collections.abc import Sequence
 from math import inf, nan
+from typing import Any
 
 import cvxpy as cp
 import numpy as np
@@ -16,6 +18,7 @@ from feasible import (
     Monotone,
     Polyhedron,
     SecondOrderCone,
+    Set,
     Sphere,
 )
 
@@ -23,6 +26,7 @@ from .cases import HALF_LINE_CHARTS, INTERVAL_CHARTS, MATRIX, VECTORS, SetCase
 from .references import Reference, clip, solver
 
 FOURS = ((3, 4), (4,), (2, 2, 4))
+STEP_CHARTS = (None, "softplus", "exp", "square")
 NORMAL = torch.tensor([1.0, -2.0, 0.0, 0.5], dtype=torch.float64)
 A = torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, -1.0, 0.0, 2.0]], dtype=torch.float64)
 B = torch.tensor([1.0, -0.5], dtype=torch.float64)
@@ -51,8 +55,9 @@ def isotonic(increasing: bool = True, dim: int = -1) -> Reference:
 
 
 def unit_rows(x: Tensor, radius: float) -> Tensor:
-    norm = np.linalg.norm(x.numpy(), axis=-1, keepdims=True)
-    return torch.from_numpy(radius * x.numpy() / norm)
+    vectors = x.numpy().copy()
+    vectors[(vectors == 0).all(-1), 0] = 1.0
+    return torch.from_numpy(radius * vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
 
 
 def by_pseudoinverse(matrix: Tensor, right: Tensor) -> Reference:
@@ -62,6 +67,29 @@ def by_pseudoinverse(matrix: Tensor, right: Tensor) -> Reference:
 
 def cone(p: cp.Variable) -> list[cp.Constraint]:
     return [cp.norm(p[:-1]) <= p[-1]]
+
+
+Shapes = Sequence[tuple[int, ...]]
+
+
+def unbounded(set: Set, shapes: Shapes, reference: Reference | None = None, **claims: Any) -> SetCase:
+    """A row for a set with members of any size: rounding is relative to them, so at moderate scales."""
+    return SetCase(set, shapes, reference, scales=(1e-9, 1.0), **claims)
+
+
+def second_order(dim: int | None, shapes: Shapes, **claims: Any) -> SetCase:
+    """The cone bends so sharply near its tip that the tangent is the limit for tiny steps only."""
+    near_tip = ["tangent_is_the_limit_of_projections"]
+    reference = solver(cone, dim)  # Clarabel's nearest points on edges are coarse
+    return unbounded(
+        SecondOrderCone(dim),
+        shapes,
+        reference,
+        accuracy=1e-3,
+        charts=HALF_LINE_CHARTS,
+        skip=near_tip,
+        **claims,
+    )
 
 
 VECTOR_CASES: list[SetCase] = [
@@ -107,7 +135,7 @@ VECTOR_CASES: list[SetCase] = [
     SetCase(Sphere(2.5, dim=0), MATRIX),
     SetCase(Sphere(1e-3, dim=None), MATRIX),
     # -- linear conditions -------------------------------------------------------------------------
-    SetCase(
+    unbounded(
         HalfSpace(NORMAL, 0.5),
         FOURS,
         solver(lambda p: [NORMAL.numpy() @ p <= 0.5]),
@@ -121,8 +149,8 @@ VECTOR_CASES: list[SetCase] = [
         ],
         misfits=[((3,), "speaks of vectors with 4 entries (normal)"), ((), "works along dimension -1")],
     ),
-    SetCase(HalfSpace(1e9 * NORMAL[:3], -2e9, dim=0), MATRIX, charts=HALF_LINE_CHARTS),
-    SetCase(HalfSpace(torch.arange(12.0).view(3, 4), 1.0, dim=None), MATRIX, charts=HALF_LINE_CHARTS),
+    unbounded(HalfSpace(1e9 * NORMAL[:3], -2e9, dim=0), MATRIX, charts=HALF_LINE_CHARTS),
+    unbounded(HalfSpace(torch.arange(12.0).view(3, 4), 1.0, dim=None), MATRIX, charts=HALF_LINE_CHARTS),
     SetCase(
         Affine(REDUNDANT, REDUNDANT_B),
         FOURS,
@@ -151,9 +179,9 @@ VECTOR_CASES: list[SetCase] = [
     SetCase(Affine(torch.ones(1, 12), torch.ones(1), dim=None), MATRIX, affine=True),
     SetCase(Affine(torch.zeros(0, 4), torch.zeros(0)), MATRIX, affine=True),
     SetCase(Affine(torch.eye(4), torch.arange(4.0)), MATRIX, affine=True),
-    SetCase(
+    unbounded(
         Polyhedron(G, H),
-        FOURS,
+        FOURS[:2],
         solver(lambda p: [G.numpy() @ p <= H.numpy()]),
         rejects=[
             (lambda: Polyhedron(torch.ones(3), torch.ones(3)), "G must be a matrix"),
@@ -173,38 +201,31 @@ VECTOR_CASES: list[SetCase] = [
         ],
         misfits=[((3,), "speaks of vectors with 4 entries"), ((), "works along dimension -1")],
     ),
-    SetCase(
+    unbounded(
         Polyhedron(G[:4], H[:4], A, B),
-        FOURS,
+        MATRIX,
         solver(lambda p: [G.numpy()[:4] @ p <= H.numpy()[:4], A.numpy() @ p == B.numpy()]),
     ),
-    SetCase(
+    unbounded(
         Polyhedron(G, H + SHIFTS),
         MATRIX,
         misfits=[((2, 4), "right-hand sides in a batch of shape (3,)")],
     ),
-    SetCase(Polyhedron(torch.eye(3), torch.ones(3), dim=0), MATRIX, clip(None, 1)),
-    SetCase(Polyhedron(-torch.eye(12), torch.zeros(12), dim=None), MATRIX, clip(0)),
+    unbounded(Polyhedron(torch.eye(3), torch.ones(3), dim=0), MATRIX, clip(None, 1)),
+    unbounded(Polyhedron(-torch.eye(12), torch.zeros(12), dim=None), MATRIX, clip(0)),
     # -- cones -------------------------------------------------------------------------------------
-    SetCase(
-        SecondOrderCone(),
+    second_order(
+        -1,
         VECTORS,
-        solver(cone),
-        charts=HALF_LINE_CHARTS,
         misfits=[((2, 0), "needs vectors with at least one entry"), ((), "works along dimension -1")],
     ),
-    SetCase(SecondOrderCone(dim=0), MATRIX, solver(cone, dim=0), charts=HALF_LINE_CHARTS),
-    SetCase(SecondOrderCone(dim=None), MATRIX, solver(cone, dim=None), charts=HALF_LINE_CHARTS),
-    SetCase(
-        Monotone(),
-        VECTORS,
-        isotonic(),
-        charts=HALF_LINE_CHARTS,
-        minus_infinity=True,
-        misfits=[((), "works along dimension -1")],
+    second_order(0, MATRIX),
+    second_order(None, MATRIX),
+    unbounded(
+        Monotone(), VECTORS, isotonic(), charts=STEP_CHARTS, misfits=[((), "works along dimension -1")]
     ),
-    SetCase(
-        Monotone(increasing=False, dim=0), MATRIX, isotonic(increasing=False, dim=0), charts=HALF_LINE_CHARTS
+    unbounded(
+        Monotone(increasing=False, dim=0), MATRIX, isotonic(increasing=False, dim=0), charts=STEP_CHARTS
     ),
-    SetCase(Monotone(dim=None), MATRIX, charts=HALF_LINE_CHARTS),
+    unbounded(Monotone(dim=None), MATRIX, charts=STEP_CHARTS),
 ]

@@ -18,6 +18,7 @@ from feasible.sets.linear import (
     check_vectors,
     finite_tensor,
     row_space,
+    without_noise,
 )
 from feasible.sets.precision import roundoff, wide
 from feasible.sets.simplex import check_kind
@@ -80,12 +81,14 @@ class Affine(LinearVectors[RowSpace]):
         projected = wide(x)
         for _ in range(2):  # between large numbers the first step loses digits; the second brings them back
             projected = projected - self._gap(projected) @ self.derived.basis.to(projected).mT
+        nearest_to_0 = self.derived.coordinates.to(projected) @ self.derived.basis.to(projected).mT
+        projected = without_noise(projected, nearest_to_0, x)
         return keep_members(self._is_member_row(x).unsqueeze(-1), x, projected.to(x.dtype))
 
     def _is_member_row(self, x: Tensor) -> Tensor:
         rows = wide(x.detach())
         size = precise_norm(rows, -1) + precise_norm(self.derived.coordinates.to(rows), -1)
-        return precise_norm(self._gap(rows), -1) <= roundoff(x.dtype) * size
+        return precise_norm(self._gap(rows), -1) <= roundoff(x.dtype) * (size + torch.finfo(x.dtype).tiny)
 
     def is_member(self, x: Tensor) -> Tensor:
         """Whether each vector satisfies the equations, up to rounding."""
@@ -106,9 +109,9 @@ class Affine(LinearVectors[RowSpace]):
         rows = wide(self.rows(y))
         basis = self.derived.basis.to(rows)
         height = rows @ basis
-        beside = torch.linalg.vector_norm(rows - height @ basis.mT, dim=-1)
+        beside = precise_norm(rows - height @ basis.mT, -1)
         # y itself comes out of rounded arithmetic.
-        allowed = math.sqrt(torch.finfo(y.dtype).eps) * torch.linalg.vector_norm(rows, dim=-1)
+        allowed = math.sqrt(torch.finfo(y.dtype).eps) * precise_norm(rows, -1)
         value = (height * self.derived.coordinates.to(rows)).sum(-1)
         value = torch.where(beside <= allowed, value, torch.full_like(value, math.inf))
         return torch.where(beside.isnan(), beside, value).to(y.dtype)

@@ -11,6 +11,8 @@ from torch import Tensor
 from feasible.sets.charts import HALF_LINE, Chart
 from feasible.sets.units import along, precise_norm
 
+STEPS = tuple(kind for kind in HALF_LINE if kind != "relu")
+"""Curves for steps; relu would let many of them die at once."""
 RowsMap = Callable[[Tensor], Tensor]
 
 
@@ -53,7 +55,7 @@ class BentChart(Chart):
 
     def _coordinate(self, height: Tensor) -> Tensor:
         curve = HALF_LINE[self.kind]
-        return curve.inverse(height.clamp_min(curve.floor))
+        return curve.inverse(height.clamp_min(curve.floor / max(height.shape[-1], 1)))
 
     def extra_repr(self) -> str:
         """The kind of curve."""

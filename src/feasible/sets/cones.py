@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from feasible.sets.charts import HALF_LINE, Chart
-from feasible.sets.cone_charts import MonotoneChart, SecondOrderConeChart
+from feasible.sets.cone_charts import STEPS, MonotoneChart, SecondOrderConeChart
 from feasible.sets.elementwise import log_barrier
 from feasible.sets.pooling import pool_violators
 from feasible.sets.precision import normal, roundoff, wide, widest
@@ -66,7 +66,7 @@ class SecondOrderCone(Vectors):
         return torch.where(self._is_inside(norm, last, x.dtype), x, shortened.to(x.dtype))
 
     def _is_inside(self, norm: Tensor, last: Tensor, dtype: torch.dtype) -> Tensor:
-        return norm <= last * (1 + roundoff(dtype))
+        return norm <= last + roundoff(dtype) * (last.clamp_min(0) + torch.finfo(dtype).tiny)
 
     def is_member(self, x: Tensor) -> Tensor:
         """Whether the last entry is at least the norm of the others, up to rounding."""
@@ -85,8 +85,16 @@ class SecondOrderCone(Vectors):
 
     def slack(self, x: Tensor) -> tuple[Tensor, ...]:
         """``(t − ‖z‖)/√2``: the distance to the boundary."""
-        norm, last = _norm_and_last(self.rows(x))
-        return (((last - norm) / math.sqrt(2)).squeeze(-1).to(x.dtype),)
+        return (self._room(self.rows(x)).to(x.dtype),)
+
+    def _room(self, rows: Tensor) -> Tensor:
+        """Distance to the boundary; near ``z = 0``, where it bends too sharply, z counts as constant."""
+        norm, last = _norm_and_last(rows.detach())
+        is_tip = norm < 1e-100
+        bent, last = _norm_and_last(
+            torch.where(is_tip, torch.cat([torch.ones_like(rows[..., :-1]), rows[..., -1:]], -1), rows)
+        )
+        return ((last - torch.where(is_tip, norm, bent)) / math.sqrt(2)).squeeze(-1)
 
     def barrier(self, x: Tensor) -> Tensor:
         """``−log`` of the distance to the boundary, per vector."""
@@ -97,12 +105,10 @@ class SecondOrderCone(Vectors):
 
         def moved(rows: Tensor) -> Tensor:
             exact = widest(rows)
-            enough = torch.maximum(
-                math.sqrt(2) * torch.full_like(exact[..., -1:], margin),
-                4 * roundoff(rows.dtype) * exact.abs().amax(-1, keepdim=True),
-            )
+            enough = _least_room(rows).clamp_min(math.sqrt(2) * margin)
             shift = torch.cat([torch.zeros_like(exact[..., :-1]), enough], dim=-1)
-            return (self._project_rows(exact - shift) + shift).to(rows.dtype)
+            inside = (self._project_rows(exact - shift) + shift).to(rows.dtype)
+            return torch.where(math.sqrt(2) * self._room(rows).unsqueeze(-1) >= enough, rows, inside)
 
         return along(self.dim, x, moved)
 
@@ -190,17 +196,18 @@ class Monotone(Vectors):
 
         def moved(rows: Tensor) -> Tensor:
             exact = widest(rows)
-            least = 4 * roundoff(rows.dtype) * exact.abs().nan_to_num(0).amax(-1, keepdim=True)
-            gap = torch.maximum(torch.full_like(least, math.sqrt(2) * margin), least)
+            gap = _least_room(rows).clamp_min(math.sqrt(2) * margin)
             steps = self._upwards(gap * torch.arange(rows.shape[-1], device=rows.device))
-            return (self._project_rows(exact - steps) + steps).to(rows.dtype)
+            inside = (self._project_rows(exact - steps) + steps).to(rows.dtype)
+            has_room = (self._upwards(exact).diff(dim=-1) >= gap).all(-1, keepdim=True)
+            return torch.where(has_room, rows, inside)
 
         return x.clone() if x.numel() == 0 else along(self.dim, x, moved)
 
     def chart(self, kind: str | None = None) -> Chart:
-        """A first entry and steps φ ≥ 0: ``"abs"`` (default), ``"softplus"``, ``"exp"``, ``"square"``, ``"relu"``."""
-        check_kind(self, kind, tuple(HALF_LINE))
-        return MonotoneChart(kind or next(iter(HALF_LINE)), self.increasing, self.dim)
+        """A first entry and steps φ ≥ 0: ``"abs"`` (default), ``"softplus"``, ``"exp"`` or ``"square"``."""
+        check_kind(self, kind, STEPS)
+        return MonotoneChart(kind or STEPS[0], self.increasing, self.dim)
 
     def tangent(self, x: Tensor, direction: Tensor) -> Tensor:
         """The direction, in order within each stretch of equal entries."""
@@ -231,11 +238,17 @@ def _norm_and_last(rows: Tensor) -> tuple[Tensor, Tensor]:
     return precise_norm(rows[..., :-1], -1, keepdim=True), widest(rows[..., -1:])
 
 
+def _least_room(rows: Tensor) -> Tensor:
+    """A gap that survives rounding to the dtype of the rows."""
+    largest = widest(rows).abs().nan_to_num(0).amax(-1, keepdim=True)
+    return 4 * roundoff(rows.dtype) * largest.clamp_min(1)
+
+
 def _divisor(norm: Tensor) -> Tensor:
     return torch.where(norm == 0, torch.ones_like(norm), norm)
 
 
 def _polar(is_polar: Tensor, rows: Tensor) -> Tensor:
     """Support function of a cone: 0 on its polar cone, else +inf."""
-    value = torch.zeros_like(rows[..., 0]).masked_fill(~is_polar, math.inf)
-    return value.masked_fill(rows.isnan().any(-1), math.nan)
+    value = (0 * rows).sum(-1)
+    return torch.where(is_polar | value.isnan(), value, torch.full_like(value, math.inf))

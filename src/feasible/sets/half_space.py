@@ -12,10 +12,10 @@ from torch import Tensor
 
 from feasible.sets.charts import HALF_LINE, Chart
 from feasible.sets.elementwise import log_barrier
-from feasible.sets.linear import LinearVectors, check_vectors, finite_tensor
+from feasible.sets.linear import LinearVectors, check_vectors, finite_tensor, without_noise
 from feasible.sets.precision import roundoff, wide, widest
 from feasible.sets.simplex import check_kind, finite_number
-from feasible.sets.units import along
+from feasible.sets.units import along, precise_norm
 
 __all__ = ["HalfSpace"]
 
@@ -77,7 +77,7 @@ class HalfSpace(LinearVectors[UnitInequality]):
         super().check_shape(shape)
         check_vectors(self, "normal", self.normal.numel(), torch.Size(), shape)
 
-    def _room(self, rows: Tensor) -> Tensor:
+    def room(self, rows: Tensor) -> Tensor:
         """Signed distance to the boundary, positive inside."""
         return self.derived.level - (rows * self.derived.direction.to(rows)).sum(-1)
 
@@ -91,15 +91,16 @@ class HalfSpace(LinearVectors[UnitInequality]):
 
     def _moved_to(self, rows: Tensor, level: float) -> Tensor:
         direction = self.derived.direction.to(rows)
+        moved = rows
         for _ in range(2):  # between large numbers the first step loses digits; the second brings them back
-            excess = (rows * direction).sum(-1, keepdim=True) - level
-            rows = rows - excess.clamp_min(0) * direction
-        return rows
+            excess = (moved * direction).sum(-1, keepdim=True) - level
+            moved = moved - excess.clamp_min(0) * direction
+        return without_noise(moved, level * direction, rows)
 
     def _is_member_row(self, x: Tensor) -> Tensor:
         rows = wide(x.detach())
         size = (rows * self.derived.direction.to(rows)).abs().sum(-1) + abs(self.derived.level)
-        return -self._room(rows) <= roundoff(x.dtype) * size
+        return -self.room(rows) <= roundoff(x.dtype) * (size + torch.finfo(x.dtype).tiny)
 
     def is_member(self, x: Tensor) -> Tensor:
         """Whether each vector satisfies the inequality, up to the rounding of its terms."""
@@ -110,13 +111,13 @@ class HalfSpace(LinearVectors[UnitInequality]):
         for x, g in zip(points, gradients, strict=True):
             rows, slopes = wide(self.rows(x)), wide(self.rows(g))
             direction = self.derived.direction.to(slopes)
-            room = self._room(rows).clamp_min(0) / t
+            room = self.room(rows).clamp_min(0) / t
             excess = (-(slopes * direction).sum(-1) - room).clamp_min(0)
             g.copy_(self.from_rows(slopes + excess.unsqueeze(-1) * direction, g))
 
     def slack(self, x: Tensor) -> tuple[Tensor, ...]:
         """``(offset − ⟨normal, x⟩)/‖normal‖``: the distance to the boundary."""
-        return (self._room(wide(self.rows(x))).to(x.dtype),)
+        return (self.room(wide(self.rows(x))).to(x.dtype),)
 
     def barrier(self, x: Tensor) -> Tensor:
         """``−log`` of the distance to the boundary, per vector."""
@@ -127,7 +128,7 @@ class HalfSpace(LinearVectors[UnitInequality]):
         margin = max(margin, 2 * roundoff(x.dtype) * self.size)
 
         def moved(rows: Tensor) -> Tensor:
-            enough = self._room(wide(rows)).unsqueeze(-1) >= margin
+            enough = self.room(wide(rows)).unsqueeze(-1) >= margin
             return torch.where(
                 enough, rows, self._moved_to(wide(rows), self.derived.level - margin).to(rows.dtype)
             )
@@ -147,8 +148,8 @@ class HalfSpace(LinearVectors[UnitInequality]):
         rows = wide(self.rows(y))
         direction = self.derived.direction.to(rows)
         height = (rows * direction).sum(-1)
-        beside = torch.linalg.vector_norm(rows - height.unsqueeze(-1) * direction, dim=-1)
-        size = torch.linalg.vector_norm(rows, dim=-1)
+        beside = precise_norm(rows - height.unsqueeze(-1) * direction, -1)
+        size = precise_norm(rows, -1)
         # y itself comes out of rounded arithmetic.
         is_normal = (beside <= math.sqrt(torch.finfo(y.dtype).eps) * size) & (height >= 0)
         value = torch.where(is_normal, self.derived.level * height, torch.full_like(height, math.inf))
@@ -159,7 +160,7 @@ class HalfSpace(LinearVectors[UnitInequality]):
         rows, moves = wide(self.rows(x)), wide(self.rows(direction))
         normal = self.derived.direction.to(moves)
         size = (rows * self.derived.direction.to(rows)).abs().sum(-1) + abs(self.derived.level)
-        at_boundary = self._room(rows) <= roundoff(x.dtype) * size
+        at_boundary = self.room(rows) <= roundoff(x.dtype) * size
         outward = torch.where(at_boundary, (moves * normal).sum(-1).clamp_min(0), torch.zeros_like(size))
         return self.from_rows(moves - outward.unsqueeze(-1) * normal, x).to(direction.dtype)
 
@@ -167,45 +168,42 @@ class HalfSpace(LinearVectors[UnitInequality]):
 class HalfSpaceChart(Chart):
     """``z + (s − φ(s)) u``: z with its signed distance s to the boundary replaced by φ(s) ≥ 0."""
 
-    direction: Tensor
-
     def __init__(self, half_space: HalfSpace, kind: str) -> None:
         super().__init__()
         self.kind = kind
-        self.dim = half_space.dim
-        self.register_buffer("direction", half_space.derived.direction, persistent=False)
-        self.level = half_space.derived.level
+        self.half_space = half_space
 
-    def _rows(self, rows: Tensor, height: Callable[[Tensor], Tensor]) -> Tensor:
-        direction = self.direction.to(rows)
-        room = self.level - (rows * direction).sum(-1, keepdim=True)
-        return rows + (room - height(room)) * direction
+    def _rows(self, x: Tensor, height: Callable[[Tensor], Tensor]) -> Tensor:
+        def bent(rows: Tensor) -> Tensor:
+            work = wide(rows)
+            room = self.half_space.room(work).unsqueeze(-1)
+            return (work + (room - height(room)) * self.half_space.derived.direction.to(work)).to(rows.dtype)
+
+        return along(self.half_space.dim, x, bent)
 
     def forward(self, latent: Tensor) -> Tensor:
         """The vectors at these coordinates."""
-        return along(self.dim, latent, lambda rows: self._rows(rows, HALF_LINE[self.kind].forward))
+        return self._rows(latent, HALF_LINE[self.kind].forward)
 
     def right_inverse(self, x: Tensor) -> Tensor:
         """The coordinates of these vectors; those at a boundary that the curve never reaches move inside."""
         curve = HALF_LINE[self.kind]
-        return along(
-            self.dim, x, lambda rows: self._rows(rows, lambda s: curve.inverse(s.clamp_min(curve.floor)))
-        )
+        return self._rows(x, lambda s: curve.inverse(s.clamp_min(curve.floor)))
 
     def relative_slope(self, latent: Tensor) -> Tensor:
         """The slope of φ at each vector's distance, the same for all its entries."""
 
         def slope(rows: Tensor) -> Tensor:
-            room = self.level - (rows * self.direction.to(rows)).sum(-1, keepdim=True)
+            room = self.half_space.room(rows).unsqueeze(-1)
             with torch.enable_grad():
                 at = room.detach().clone().requires_grad_()
                 (slope,) = torch.autograd.grad(HALF_LINE[self.kind].forward(at).sum(), at)
             return slope.abs().expand_as(rows)
 
-        return along(self.dim, latent.detach(), slope)
+        return along(self.half_space.dim, latent.detach(), slope)
 
     def floor_(self, latent: Tensor, wanted: Tensor, slope: float) -> None:
         """Lift distances at which the curve is flat."""
         lift = HALF_LINE[self.kind].lift
-        lifted = along(self.dim, latent, lambda rows: self._rows(rows, lambda s: lift(s, slope)))
+        lifted = self._rows(latent, lambda s: lift(s, slope))
         latent.copy_(torch.where(wanted, lifted, latent))

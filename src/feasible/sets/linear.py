@@ -7,8 +7,8 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 import torch
 from torch import Tensor
 
-from feasible.sets.precision import wide, widest
-from feasible.sets.units import Vectors
+from feasible.sets.precision import roundoff, wide, widest
+from feasible.sets.units import Vectors, precise_norm
 
 Derived = TypeVar("Derived", bound=tuple[Any, ...])
 
@@ -87,6 +87,13 @@ def _without(shape: torch.Size, dim: int) -> torch.Size:
 def precision_of(*tensors: Tensor) -> float:
     """Relative error of the least precise of these tensors; halves are taken to be given as floats."""
     return max(torch.finfo(wide(tensor).dtype).eps for tensor in tensors)
+
+
+def without_noise(projected: Tensor, member: Tensor, x: Tensor) -> Tensor:
+    """``projected``, or the value of ``member`` where rounding errors of x are all that lies between them."""
+    gap = precise_norm((projected - member).detach(), -1, keepdim=True)
+    is_noise = gap <= roundoff(projected.dtype) * precise_norm(x.detach(), -1, keepdim=True)
+    return torch.where(is_noise, member + (projected - projected.detach()), projected)
 
 
 class RowSpace(NamedTuple):

@@ -42,6 +42,10 @@ class _NormBall(Vectors):
             return self.radius > 0 and super().offers(capability)
         return super().offers(capability)
 
+    def _centre(self, x: Tensor) -> Tensor:
+        """The only point of a ball of radius 0."""
+        return torch.where(x.isnan(), x, torch.zeros_like(x))
+
     def _needs_room(self, what: str, capability: str) -> None:
         if not self.offers(capability):
             raise self._lacks(what, "it is a single point")
@@ -79,13 +83,12 @@ class L1Ball(_NormBall):
     def _project_rows(self, x: Tensor) -> Tensor:
         if x.numel() == 0:
             return x.clone()
+        if self.radius == 0:
+            return self._centre(x)
         work = wide(x)
         magnitude = work.detach().abs()
         norm = magnitude.sum(-1, keepdim=True)
-        if self.radius > 0:
-            shortened = torch.copysign(_above_threshold(magnitude, self.radius), work.detach())
-        else:
-            shortened = 0 * norm.expand_as(magnitude)  # NaN stays NaN
+        shortened = torch.copysign(_above_threshold(magnitude, self.radius), work.detach())
         if is_differentiated(x):
             movement = _without_common_part(work, shortened.sign())
             shortened = shortened + (movement - movement.detach())
@@ -192,7 +195,7 @@ class LInfBall(_NormBall):
 
     def project(self, x: Tensor) -> Tensor:
         """``min(max(x, −radius), radius)``, entry by entry."""
-        return clamp(x, -self.radius, self.radius)
+        return clamp(x, -self.radius, self.radius) if self.radius > 0 else self._centre(x)
 
     def project_all_(self, tensors: Sequence[Tensor]) -> None:
         """As the box of this width."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, final
 
 import torch
@@ -19,6 +20,7 @@ from feasible.sets.linear import (
     finite_tensor,
     precision_of,
     row_space,
+    without_noise,
 )
 from feasible.sets.precision import roundoff, wide, widest
 from feasible.sets.units import along, is_differentiated, keep_members, precise_norm
@@ -60,6 +62,11 @@ class Conditions(NamedTuple):
         for _ in range(2):
             rows = rows - (rows @ basis - coordinates) @ basis.mT
         return rows
+
+    @property
+    def contain_zero(self) -> Tensor:
+        """Whether 0 satisfies them, for each polyhedron of the batch."""
+        return (self.offsets >= 0).all(-1, keepdim=True) & (self.coordinates == 0).all(-1, keepdim=True)
 
     def along_face(self, rows: Tensor, active: Tensor) -> Tensor:
         """Vectors without what would lead off the active inequalities."""
@@ -150,6 +157,8 @@ class Polyhedron(LinearVectors[Conditions]):
         nearest, active, _ = conditions.nearest(start.detach(), conditions.offsets)
         # Between large numbers the first search loses digits; a second from its end brings them back.
         projected, _, _ = conditions.nearest(conditions.onto_subspace(nearest), conditions.offsets)
+        zero = torch.zeros_like(projected)
+        projected = torch.where(conditions.contain_zero, without_noise(projected, zero, start), projected)
         if is_differentiated(x):
             movement = conditions.along_face(start, active)
             projected = projected + (movement - movement.detach())
@@ -159,12 +168,14 @@ class Polyhedron(LinearVectors[Conditions]):
         conditions, rows = self.derived, widest(x.detach())
         coordinates = conditions.coordinates.to(rows)
         gap = precise_norm(rows @ conditions.basis.to(rows) - coordinates, -1)
-        is_on_subspace = gap <= roundoff(x.dtype) * (precise_norm(rows, -1) + precise_norm(coordinates, -1))
+        size = precise_norm(rows, -1) + precise_norm(coordinates, -1) + torch.finfo(x.dtype).tiny
+        is_on_subspace = gap <= roundoff(x.dtype) * size
         return is_on_subspace & (self._room(rows) >= -self._rounding(rows, x.dtype)).all(-1)
 
     def _rounding(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
         """How far off rounding may put each vector from each inequality."""
-        return roundoff(dtype) * (precise_norm(rows, -1, keepdim=True) + self.derived.offsets.to(rows).abs())
+        size = precise_norm(rows, -1, keepdim=True) + torch.finfo(dtype).tiny
+        return roundoff(dtype) * (size + self.derived.offsets.to(rows).abs())
 
     def is_member(self, x: Tensor) -> Tensor:
         """Whether each vector satisfies all conditions, up to rounding."""
@@ -205,16 +216,35 @@ class Polyhedron(LinearVectors[Conditions]):
         return log_barrier(self._room(wide(self.rows(x)))).sum(-1).to(x.dtype)
 
     def interior(self, x: Tensor, margin: float) -> Tensor:
-        """Nearest point at least ``margin`` from each boundary; half of that, or half again, where none is."""
+        """Nearest point at least ``margin`` from each boundary, or as far as any point is."""
         self._needs_room("interior")
         rows = widest(self.rows(x))
-        margins = torch.full_like(rows[..., :1], max(margin, 4 * roundoff(x.dtype) * self.size))
+        least = 16 * roundoff(x.dtype) * (precise_norm(rows, -1, keepdim=True) + self.size)
+        margins, offsets = least.clamp_min(margin), self.derived.offsets.to(rows)
+        moved, _, feasible = self.derived.nearest(rows, offsets - margins)
+        if not bool(feasible.all()):
+            margins = torch.minimum(margins, self._most_room.to(rows))
+            moved, _, _ = self.derived.nearest(rows, offsets - margins)
+        has_room = (self._room(rows) >= margins).all(-1, keepdim=True)
+        return self.from_rows(torch.where(has_room, self.rows(x), moved.to(x.dtype)), x)
+
+    @cached_property
+    def _most_room(self) -> Tensor:
+        """Radius of the largest ball inside each polyhedron of the batch; +inf where there is no largest."""
+        offsets = self.derived.offsets
+        start = offsets.new_zeros(*offsets.shape[:-1], self.G.shape[1])
+
+        def fits(radius: Tensor) -> Tensor:
+            return self.derived.nearest(start, offsets - radius)[2].unsqueeze(-1)
+
+        below = torch.full_like(offsets[..., :1], 0.0)
+        above = torch.full_like(below, 1e6 * self.size)
+        is_bounded = ~fits(above)
         for _ in range(64):
-            moved, _, feasible = self.derived.nearest(rows, self.derived.offsets.to(rows) - margins)
-            if bool(feasible.all()):
-                break
-            margins = torch.where(feasible.unsqueeze(-1), margins, margins / 2)
-        return self.from_rows(moved, x).to(x.dtype)
+            middle = (below + above) / 2
+            room = fits(middle)
+            below, above = torch.where(room, middle, below), torch.where(room, above, middle)
+        return torch.where(is_bounded, below, math.inf)
 
 
 def _explored(conditions: Conditions) -> Conditions:
