@@ -43,8 +43,8 @@ class HalfSpace(LinearVectors[UnitInequality]):
     Raises:
         ValueError: ``normal`` is zero, not finite or of the wrong length, or ``offset`` is not finite.
 
-    >>> HalfSpace(torch.tensor([1.0, 1.0]), 1.0).project(torch.tensor([[2.0, 1.0], [0.5, 0.25]]))
-    tensor([[1.0000, 0.0000],
+    >>> HalfSpace(torch.tensor([3.0, 4.0]), 5.0).project(torch.tensor([[6.0, 8.0], [0.5, 0.25]]))
+    tensor([[0.6000, 0.8000],
             [0.5000, 0.2500]])
     """
 

@@ -100,8 +100,8 @@ class Polyhedron(LinearVectors[Conditions]):
         ValueError: shapes do not fit, entries are not finite, or no vector satisfies all conditions.
 
     >>> triangle = Polyhedron(G=[[-1.0, 0.0], [0.0, -1.0], [1.0, 1.0]], h=[0.0, 0.0, 1.0])
-    >>> triangle.project(torch.tensor([[2.0, 1.0], [-1.0, 0.5], [0.2, 0.2]]))
-    tensor([[1.0000, 0.0000],
+    >>> triangle.project(torch.tensor([[2.0, 2.0], [-1.0, 0.5], [0.2, 0.2]]))
+    tensor([[0.5000, 0.5000],
             [0.0000, 0.5000],
             [0.2000, 0.2000]])
 
