@@ -1,15 +1,50 @@
 """What is allowed: small immutable sets, each a handful of pure functions on tensors."""
 
-from feasible.sets import algebra, balls, elementwise, fixed, intersection, norm_balls, simplex, sphere
+from feasible.sets import (
+    affine,
+    algebra,
+    balls,
+    candidates,
+    combinatorial,
+    cones,
+    discrete,
+    elementwise,
+    fixed,
+    half_space,
+    intersection,
+    matrices,
+    norm_balls,
+    polyhedron,
+    simplex,
+    singular,
+    spectral,
+    sphere,
+    stiefel,
+    transport,
+    union,
+)
+from feasible.sets.affine import *
 from feasible.sets.algebra import *
 from feasible.sets.balls import *
+from feasible.sets.candidates import *
+from feasible.sets.combinatorial import *
+from feasible.sets.cones import *
+from feasible.sets.discrete import *
 from feasible.sets.elementwise import *
 from feasible.sets.fixed import *
+from feasible.sets.half_space import *
 from feasible.sets.intersection import *
+from feasible.sets.matrices import *
 from feasible.sets.norm_balls import *
+from feasible.sets.polyhedron import *
 from feasible.sets.set import Set
 from feasible.sets.simplex import *
+from feasible.sets.singular import *
+from feasible.sets.spectral import *
 from feasible.sets.sphere import *
+from feasible.sets.stiefel import *
+from feasible.sets.transport import *
+from feasible.sets.union import *
 
 # Each family names what it offers; nothing has to be repeated here.
 __all__ = [
@@ -19,7 +54,20 @@ __all__ = [
     *elementwise.__all__,
     *fixed.__all__,
     *intersection.__all__,
+    *matrices.__all__,
+    *spectral.__all__,
     *simplex.__all__,
+    *singular.__all__,
     *norm_balls.__all__,
     *sphere.__all__,
+    *stiefel.__all__,
+    *transport.__all__,
+    *half_space.__all__,
+    *affine.__all__,
+    *polyhedron.__all__,
+    *discrete.__all__,
+    *combinatorial.__all__,
+    *candidates.__all__,
+    *union.__all__,
+    *cones.__all__,
 ]

@@ -210,6 +210,12 @@ class Set(ABC):
 
         return intersect(self, other)
 
+    def __or__(self, other: Set) -> Set:
+        """Union: the nearer of the two, unit by unit."""
+        from feasible.sets.union import unite
+
+        return unite(self, other)
+
     def where(self, mask: Tensor) -> Where:
         """The same constraint on the entries that ``mask`` picks only; the others are free."""
         from feasible.sets.algebra import Where

@@ -1,0 +1,362 @@
+"""Entries from a list, and whole numbers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Self, cast, final
+
+import torch
+from torch import Tensor
+
+from feasible.sets.elementwise import Box, Interval
+from feasible.sets.precision import normal
+from feasible.sets.selection import keep_zeros, without_slope
+from feasible.sets.set import Set
+from feasible.sets.units import Elementwise, is_plain_cpu
+
+__all__ = ["FiniteSet", "Integers"]
+
+_SHOWN = 16
+"""Longer lists of values are shown by their length."""
+
+
+class Lattice(Elementwise):
+    """Entries from a list of isolated numbers, finite or not."""
+
+    convex = False
+    discrete = True
+    default_method = None
+
+    def is_member(self, x: Tensor) -> Tensor:
+        """Whether each entry is one of the numbers."""
+        return (self.project(x) == x) & x.isfinite()
+
+    def _ends(self) -> tuple[float | None, float | None]:
+        """The smallest and the largest number, where they exist."""
+        raise NotImplementedError
+
+    @property
+    def size(self) -> float:
+        """The largest magnitude among the ends, or 1."""
+        return max((abs(float(end)) for end in self._ends() if end is not None), default=0.0) or 1.0
+
+    def support(self, y: Tensor) -> Tensor:
+        """As that of the range from the smallest number to the largest."""
+        return Box(*self._ends()).support(y)
+
+    def lmo(self, gradient: Tensor) -> Tensor:
+        """The largest number where the gradient is negative, else the smallest."""
+        low, high = self._ends()
+        if low is None or high is None:
+            raise self._lacks("linear minimisation", "it is unbounded")
+        ends = self.project(gradient.new_tensor([low, high]))
+        corner = torch.where(gradient < 0, ends[1], ends[0])
+        return torch.where(gradient.isnan(), gradient, corner)
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class FiniteSet(Lattice):
+    """Entries from a finite list of numbers.
+
+    ``project(x)`` is ``argmin_p |p − x|`` over the values, entry by entry; half way between two values it
+    is the smaller one.
+
+    Args:
+        values: numbers in any order, as a sequence or a 1-D tensor; equal ones count once.
+
+    Raises:
+        ValueError: there are no values, or one is not finite.
+
+    >>> FiniteSet([-1, 0, 1]).project(torch.tensor([-3.0, 0.5, 0.6]))
+    tensor([-1., 0., 1.])
+    """
+
+    values: Sequence[float] | Tensor
+    table: Tensor | None = field(default=None, init=False, repr=False, compare=False)
+    """Once bound: the values as the tensor holds them, and a NaN."""
+    cuts: Tensor | None = field(default=None, init=False, repr=False, compare=False)
+    """Once bound: the largest number that still belongs to each value, +inf being the last."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", _checked_values(self.values))
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The values in ascending order."""
+        return cast(tuple[float, ...], self.values)
+
+    def __repr__(self) -> str:
+        if len(self.numbers) > _SHOWN:
+            return f"FiniteSet(tensor({len(self.numbers)}))"
+        shown = [f"{number:g}" if float(f"{number:g}") == number else repr(number) for number in self.numbers]
+        return f"FiniteSet([{', '.join(shown)}])"
+
+    def _ends(self) -> tuple[float | None, float | None]:
+        return self.numbers[0], self.numbers[-1]
+
+    def bind(self, like: Tensor) -> Self:
+        """The values as the dtype of ``like`` holds them; values that become equal there count once.
+
+        Raises:
+            ValueError: a value is too large for the dtype.
+        """
+        held = torch.tensor(self.numbers, dtype=torch.float64).to(like.dtype)
+        if not bool(held.isfinite().all()):
+            raise ValueError(
+                f"{self!r} does not fit into {like.dtype}: its largest magnitude is {self.size:g}."
+            )
+        return self._with(values=_checked_values(held)).cast(like)
+
+    def cast(self, like: Tensor) -> Self:
+        """The table of values and the cuts between them, on the device and dtype of ``like``."""
+        held = torch.tensor(self.numbers, dtype=torch.float64).to(like.dtype)
+        table = torch.cat([held, torch.full_like(held[:1], math.nan)])
+        return self._with(table=table.to(like.device), cuts=_cuts(held).to(like.device))
+
+    def _tables(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        table, cuts = self.table, self.cuts
+        if table is None or cuts is None or table.dtype != x.dtype or table.device != x.device:
+            fitting = self.cast(x)
+            table, cuts = fitting.table, fitting.cuts
+        assert table is not None
+        assert cuts is not None
+        return table, cuts
+
+    def project(self, x: Tensor) -> Tensor:
+        """The nearest value, the smaller of two equally near ones; the derivative is 0."""
+        entries = x.detach()
+        table, cuts = self._tables(entries)
+        index = _cell(entries, cuts)
+        nearest = table.index_select(0, index.reshape(-1)).reshape(x.shape)
+        if 0.0 in self.numbers:
+            nearest = keep_zeros(entries, nearest)
+        return without_slope(nearest, x)
+
+    def sample(self, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+        """Every value equally likely."""
+        device = None if generator is None else generator.device
+        index = torch.randint(len(self.numbers), tuple(shape), generator=generator, device=device)
+        return torch.tensor(self.numbers, device=device)[index]
+
+    def members(self, shape: Sequence[int]) -> Iterator[Tensor]:
+        """All of them in lexicographic order, in the dtype that the set is bound to, else in the default one."""
+        values = torch.tensor(self.numbers) if self.table is None else self.table[:-1]
+        choices = itertools.product(range(len(values)), repeat=math.prod(shape))
+        return (values[torch.tensor(choice, dtype=torch.long)].reshape(tuple(shape)) for choice in choices)
+
+    def count(self, shape: Sequence[int]) -> int:
+        """The number of values to the power of the number of entries."""
+        return int(len(self.numbers) ** math.prod(shape))
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class Integers(Lattice):
+    """Whole numbers, perhaps in a range.
+
+    ``project(x)`` is ``argmin_p |p − x|`` over the whole numbers in the range, entry by entry; half way between
+    two of them it is the smaller one, as for ``FiniteSet``.
+
+    Args:
+        lower: the smallest number allowed (rounded up), or ``None``.
+        upper: the largest number allowed (rounded down), or ``None``.
+
+    Raises:
+        ValueError: a bound is NaN, or there is no whole number between them.
+
+    >>> Integers(upper=2).project(torch.tensor([-1.5, 0.4, 0.6, 7.0]))
+    tensor([-2., 0., 1., 2.])
+    """
+
+    lower: float | None = None
+    upper: float | None = None
+
+    def __post_init__(self) -> None:
+        given = f"lower={self.lower!r} and upper={self.upper!r}"
+        object.__setattr__(self, "lower", _whole_bound("lower", self.lower, math.ceil, -math.inf))
+        object.__setattr__(self, "upper", _whole_bound("upper", self.upper, math.floor, math.inf))
+        low, high = self._ends()
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"Integers is empty: there is no whole number between {given}. Widen the range.")
+
+    def _ends(self) -> tuple[int | None, int | None]:
+        return cast("tuple[int | None, int | None]", (self.lower, self.upper))
+
+    def offers(self, capability: str) -> bool:
+        """Lists, counts and linear minima need two bounds."""
+        if capability in ("members", "count", "lmo"):
+            return self.lower is not None and self.upper is not None
+        return super().offers(capability)
+
+    def bind(self, like: Tensor) -> Self:
+        """The set itself.
+
+        Raises:
+            ValueError: the dtype of ``like`` has no number in the range.
+        """
+        low, high = self._ends_in(like.dtype)
+        if (low is not None and high is not None and low > high) or low == math.inf or high == -math.inf:
+            raise ValueError(f"{self!r} is empty in {like.dtype}, which holds no whole number of that range.")
+        return super().bind(like)
+
+    def _ends_in(self, dtype: torch.dtype) -> tuple[float | None, float | None]:
+        """The outermost numbers of the range that the dtype can hold."""
+        low, high = self._ends()
+        return (
+            None if low is None else -_rounded_down(-low, dtype),
+            None if high is None else _rounded_down(high, dtype),
+        )
+
+    def project(self, x: Tensor) -> Tensor:
+        """The nearest whole number of the range, the smaller of two equally near ones; the derivative is 0."""
+        nearest = torch.round(x)
+        # This difference is exact, so that ties, which round() sends to even numbers, are recognised.
+        tie = (nearest.detach() - x.detach() == 0.5).to(x.dtype)
+        nearest = nearest - tie
+        low, high = self._ends_in(x.dtype)
+        return nearest if low is None and high is None else torch.clamp(nearest, low, high)
+
+    def sample(self, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+        """Every number of a short range equally likely; from a single bound on, exponentially rarer ones."""
+        low, high = self._ends()
+        if low is not None and high is not None and high - low < 2**31:
+            device = None if generator is None else generator.device
+            steps = torch.randint(high - low + 1, tuple(shape), generator=generator, device=device)
+            return self.project(low + steps.to(torch.get_default_dtype()))
+        away = normal(shape, generator).abs() * 4
+        if low is not None:
+            return self.project(low + away)
+        return self.project(high - away if high is not None else normal(shape, generator) * 4)
+
+    def members(self, shape: Sequence[int]) -> Iterator[Tensor]:
+        """All of them in lexicographic order, where the range is finite."""
+        low, high = self._finite_ends("list of members")
+        choices = itertools.product(range(low, high + 1), repeat=math.prod(shape))
+        return (
+            torch.tensor(choice, dtype=torch.get_default_dtype()).reshape(tuple(shape)) for choice in choices
+        )
+
+    def count(self, shape: Sequence[int]) -> int:
+        """How many whole numbers the range has, to the power of the number of entries."""
+        low, high = self._finite_ends("count of members")
+        return int((high - low + 1) ** math.prod(shape))
+
+    def _finite_ends(self, what: str) -> tuple[int, int]:
+        low, high = self._ends()
+        if low is None or high is None:
+            raise self._lacks(what, "it is not finite; give both bounds")
+        return low, high
+
+
+def common_values(first: Set, second: Set) -> Set | None:
+    """``first & second`` where one is a list of values or whole numbers: the values that are in both.
+
+    ``None`` where no closed form is known.
+
+    Raises:
+        ValueError: no value is in both.
+    """
+    for one, other in ((first, second), (second, first)):
+        if isinstance(one, FiniteSet) and _is_same_everywhere(other):
+            values = torch.tensor(one.numbers, dtype=torch.float64)
+            inside = values[other.is_member(values)]
+            if not len(inside):
+                raise ValueError(f"{first!r} & {second!r} is empty: no value is in both.")
+            return FiniteSet(inside)
+        if (
+            isinstance(one, Integers)
+            and _is_same_everywhere(other)
+            and isinstance(other, Integers | Interval)
+        ):
+            lower, upper = other._ends() if isinstance(other, Integers) else other.bounds
+            return Integers(
+                _tighter(max, one.lower, cast("float | None", lower)),
+                _tighter(min, one.upper, cast("float | None", upper)),
+            )
+    return None
+
+
+def _is_same_everywhere(set: Set) -> bool:
+    """Whether a set treats all entries alike."""
+    own = isinstance(set, FiniteSet)
+    return isinstance(set, Elementwise) and (
+        own or not any(isinstance(getattr(set, item.name), Tensor) for item in fields(set))
+    )
+
+
+def _tighter(choose: Any, a: float | None, b: float | None) -> float | None:
+    return b if a is None else a if b is None else choose(a, b)
+
+
+def _checked_values(values: Sequence[float] | Tensor) -> tuple[float, ...]:
+    try:
+        entries = torch.as_tensor(values, dtype=torch.float64).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"FiniteSet: values must be a list of numbers, got {values!r}.") from None
+    if entries.dim() != 1 or not len(entries):
+        raise ValueError(
+            f"FiniteSet: values must be a list of at least one number, got shape {tuple(entries.shape)}.\n"
+            "  For whole tensors to choose from use Candidates."
+        )
+    if not bool(entries.isfinite().all()):
+        raise ValueError(f"FiniteSet: values must be finite, got {entries[~entries.isfinite()][0].item()}.")
+    return tuple((torch.unique(entries) + 0.0).tolist())
+
+
+def _cuts(values: Tensor) -> Tensor:
+    """The largest number of the dtype that is at least as near to each value as to the next, and +inf."""
+    exact = values.double()
+    shrink = torch.where(exact.abs().amax() > 1e300, 0.5, 1.0)  # sums of two stay finite
+    low, high = exact[:-1] * shrink, exact[1:] * shrink
+    total = low + high
+    part = total - low
+    error = (low - (total - part)) + (high - part)  # what rounding has taken from the sum (Knuth)
+    half = total * 0.5  # rounded where it is subnormal
+    middle = torch.where(shrink < 1, total, half)
+    is_above = torch.where(shrink < 1, error < 0, (half * 2 > total) | ((half * 2 == total) & (error < 0)))
+    middle = _next_below(middle, is_above)
+    rounded = middle.to(values.dtype)
+    rounded = _next_below(rounded, rounded.double() > middle)
+    return torch.cat([rounded, rounded.new_full((1,), math.inf)])
+
+
+def _next_below(x: Tensor, where: Tensor) -> Tensor:
+    return torch.where(where, torch.nextafter(x, torch.full_like(x, -math.inf)), x)
+
+
+_FEW = 32
+"""Up to so many values, counting the cuts below an entry beats a binary search on the CPU."""
+
+
+def _cell(x: Tensor, cuts: Tensor) -> Tensor:
+    """How many cuts lie below each entry; NaN lies above them all."""
+    if len(cuts) > _FEW or not is_plain_cpu(x):
+        return torch.bucketize(x.contiguous(), cuts)
+    not_above = torch.zeros_like(x, dtype=torch.uint8)
+    for cut in cuts:
+        not_above += (x <= cut).view(torch.uint8)
+    return (len(cuts) - not_above).to(torch.int32)
+
+
+def _whole_bound(name: str, bound: float | None, round_inwards: Any, free: float) -> int | None:
+    if bound is None or bound == free:
+        return None
+    try:
+        return int(round_inwards(bound))
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"Integers: {name} must be a number or None, got {bound!r}.") from None
+
+
+def _rounded_down(bound: int, dtype: torch.dtype) -> float:
+    """The largest number of the dtype that is not above the bound."""
+    kind = torch.finfo(dtype)
+    excess = abs(bound).bit_length() - (1 - round(math.log2(kind.eps)))
+    if excess > 0:
+        bound = (bound >> excess) << excess
+    if abs(bound) <= int(kind.max):
+        return float(bound)
+    return math.inf if bound > 0 else -math.inf
