@@ -224,9 +224,9 @@ def least_squares(make, method, steps):
 
 
 def test_lbfgs_takes_the_full_dual_step_and_converges():
-    make = lambda p: torch.optim.LBFGS(
-        p, tolerance_grad=1e-10, tolerance_change=0, line_search_fn="strong_wolfe"
-    )  # noqa: E731
+    def make(p):
+        return torch.optim.LBFGS(p, tolerance_grad=1e-10, tolerance_change=0, line_search_fn="strong_wolfe")
+
     x, total, upper, problem = least_squares(make, fs.AugmentedLagrangian(), 40)
     # Σx = 1, x ≤ 1: x = a − t − λ with λ on the last alone.
     torch.testing.assert_close(x, torch.tensor([-0.5, 0.5, 1.0], dtype=F64), atol=1e-7, rtol=0)

@@ -114,5 +114,5 @@ def _slacks(value: Tensor, set: Set) -> Tensor:
     """All slack functions side by side: behind dimension 0 where the value has one, else in one vector."""
     slacks = set.slack(value)
     if value.dim() and all(slack.dim() and slack.shape[0] == value.shape[0] for slack in slacks):
-        return torch.cat([slack.reshape(value.shape[0], -1) for slack in slacks], dim=1)
+        return torch.cat([slack.reshape(len(slack), math.prod(slack.shape[1:])) for slack in slacks], dim=1)
     return torch.cat([slack.reshape(-1) for slack in slacks])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -196,7 +197,7 @@ class SampleDistance(WholeValue):
     def reduced_distance(self, value: Tensor) -> Pull:
         """The mean of the samples' distances (or their p-mean) and its gradient in the samples."""
         residual = self.sample_set.residual(value)
-        flat = residual.reshape(len(value), -1)
+        flat = residual.reshape(len(value), math.prod(residual.shape[1:]))
         distance = torch.linalg.vector_norm(flat, dim=1)
         count = max(len(distance), 1)
         if self.reduction == "mean":
