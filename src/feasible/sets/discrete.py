@@ -11,11 +11,12 @@ from typing import Any, Self, cast, final
 import torch
 from torch import Tensor
 
+from feasible.sets.cells import cell, cuts_between, rounded_down
 from feasible.sets.elementwise import Box, Interval
 from feasible.sets.precision import normal
 from feasible.sets.selection import keep_zeros, without_slope
 from feasible.sets.set import Set
-from feasible.sets.units import Elementwise, is_plain_cpu
+from feasible.sets.units import Elementwise
 
 __all__ = ["FiniteSet", "Integers"]
 
@@ -115,7 +116,7 @@ class FiniteSet(Lattice):
         """The table of values and the cuts between them, on the device and dtype of ``like``."""
         held = torch.tensor(self.numbers, dtype=torch.float64).to(like.dtype)
         table = torch.cat([held, torch.full_like(held[:1], math.nan)])
-        return self._with(table=table.to(like.device), cuts=_cuts(held).to(like.device))
+        return self._with(table=table.to(like.device), cuts=cuts_between(held).to(like.device))
 
     def _tables(self, x: Tensor) -> tuple[Tensor, Tensor]:
         table, cuts = self.table, self.cuts
@@ -130,7 +131,7 @@ class FiniteSet(Lattice):
         """The nearest value, the smaller of two equally near ones; the derivative is 0."""
         entries = x.detach()
         table, cuts = self._tables(entries)
-        index = _cell(entries, cuts)
+        index = cell(entries, cuts)
         nearest = table.index_select(0, index.reshape(-1)).reshape(x.shape)
         if 0.0 in self.numbers:
             nearest = keep_zeros(entries, nearest)
@@ -207,8 +208,8 @@ class Integers(Lattice):
         """The outermost numbers of the range that the dtype can hold."""
         low, high = self._ends()
         return (
-            None if low is None else -_rounded_down(-low, dtype),
-            None if high is None else _rounded_down(high, dtype),
+            None if low is None else -rounded_down(-low, dtype),
+            None if high is None else rounded_down(high, dtype),
         )
 
     def project(self, x: Tensor) -> Tensor:
@@ -307,41 +308,6 @@ def _checked_values(values: Sequence[float] | Tensor) -> tuple[float, ...]:
     return tuple((torch.unique(entries) + 0.0).tolist())
 
 
-def _cuts(values: Tensor) -> Tensor:
-    """The largest number of the dtype that is at least as near to each value as to the next, and +inf."""
-    exact = values.double()
-    shrink = torch.where(exact.abs().amax() > 1e300, 0.5, 1.0)  # sums of two stay finite
-    low, high = exact[:-1] * shrink, exact[1:] * shrink
-    total = low + high
-    part = total - low
-    error = (low - (total - part)) + (high - part)  # what rounding has taken from the sum (Knuth)
-    half = total * 0.5  # rounded where it is subnormal
-    middle = torch.where(shrink < 1, total, half)
-    is_above = torch.where(shrink < 1, error < 0, (half * 2 > total) | ((half * 2 == total) & (error < 0)))
-    middle = _next_below(middle, is_above)
-    rounded = middle.to(values.dtype)
-    rounded = _next_below(rounded, rounded.double() > middle)
-    return torch.cat([rounded, rounded.new_full((1,), math.inf)])
-
-
-def _next_below(x: Tensor, where: Tensor) -> Tensor:
-    return torch.where(where, torch.nextafter(x, torch.full_like(x, -math.inf)), x)
-
-
-_FEW = 32
-"""Up to so many values, counting the cuts below an entry beats a binary search on the CPU."""
-
-
-def _cell(x: Tensor, cuts: Tensor) -> Tensor:
-    """How many cuts lie below each entry; NaN lies above them all."""
-    if len(cuts) > _FEW or not is_plain_cpu(x):
-        return torch.bucketize(x.contiguous(), cuts)
-    not_above = torch.zeros_like(x, dtype=torch.uint8)
-    for cut in cuts:
-        not_above += (x <= cut).view(torch.uint8)
-    return (len(cuts) - not_above).to(torch.int32)
-
-
 def _whole_bound(name: str, bound: float | None, round_inwards: Any, free: float) -> int | None:
     if bound is None or bound == free:
         return None
@@ -349,14 +315,3 @@ def _whole_bound(name: str, bound: float | None, round_inwards: Any, free: float
         return int(round_inwards(bound))
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"Integers: {name} must be a number or None, got {bound!r}.") from None
-
-
-def _rounded_down(bound: int, dtype: torch.dtype) -> float:
-    """The largest number of the dtype that is not above the bound."""
-    kind = torch.finfo(dtype)
-    excess = abs(bound).bit_length() - (1 - round(math.log2(kind.eps)))
-    if excess > 0:
-        bound = (bound >> excess) << excess
-    if abs(bound) <= int(kind.max):
-        return float(bound)
-    return math.inf if bound > 0 else -math.inf
