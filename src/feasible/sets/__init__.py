@@ -12,8 +12,10 @@ from feasible.sets import (
     fixed,
     half_space,
     intersection,
+    low_rank,
     matrices,
     norm_balls,
+    nuclear_ball,
     polyhedron,
     simplex,
     singular,
@@ -34,8 +36,10 @@ from feasible.sets.elementwise import *
 from feasible.sets.fixed import *
 from feasible.sets.half_space import *
 from feasible.sets.intersection import *
+from feasible.sets.low_rank import *
 from feasible.sets.matrices import *
 from feasible.sets.norm_balls import *
+from feasible.sets.nuclear_ball import *
 from feasible.sets.polyhedron import *
 from feasible.sets.set import Set
 from feasible.sets.simplex import *
@@ -54,7 +58,9 @@ __all__ = [
     *elementwise.__all__,
     *fixed.__all__,
     *intersection.__all__,
+    *low_rank.__all__,
     *matrices.__all__,
+    *nuclear_ball.__all__,
     *spectral.__all__,
     *simplex.__all__,
     *singular.__all__,

@@ -32,7 +32,7 @@ def svd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def allowed_error(values: Tensor, dtype: torch.dtype) -> Tensor:
     """What rounding does to the eigenvalues or singular values of each matrix."""
     largest = values.detach().abs().amax(-1) if values.shape[-1] else values.sum(-1)
-    smallest = torch.finfo(values.dtype).tiny  # below it, numbers have fewer digits
+    smallest = torch.finfo(dtype).tiny  # below it, numbers have fewer digits
     return roundoff(dtype) * math.sqrt(max(values.shape[-1], 1)) * largest + smallest
 
 
@@ -121,10 +121,11 @@ def _complement(basis: Tensor) -> Tensor:
 
 def _differences(values: Tensor, images: Tensor, slopes: Tensor) -> Tensor:
     """``(f(a) − f(b)) / (a − b)``; the mean slope where a = b, and 1 on a common piece of slope 1."""
-    gap = values.unsqueeze(-1) - values.unsqueeze(-2)
+    a, b = values.unsqueeze(-1), values.unsqueeze(-2)
     rise = images.unsqueeze(-1) - images.unsqueeze(-2)
     mean = (slopes.unsqueeze(-1) + slopes.unsqueeze(-2)) / 2
-    return torch.where((gap == 0) | (mean == 1), mean, rise / torch.where(gap == 0, 1.0, gap))
+    alike = (a == b) | ((mean == 1) & (a * b > 0))
+    return torch.where(alike, mean, rise / torch.where(alike, 1.0, a - b))
 
 
 def _sums(values: Tensor, images: Tensor, slopes: Tensor) -> Tensor:

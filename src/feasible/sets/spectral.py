@@ -163,7 +163,10 @@ class PSD(SquareMatrices, NearestPoint):
         low = self.min_eig * values
         if self.max_eig is not None:
             return torch.maximum(low, self.max_eig * values).sum(-1).to(y.dtype)
-        unbounded = values > allowed_error(values, y.dtype).unsqueeze(-1)
+        allowed = math.sqrt(torch.finfo(y.dtype).eps) * self.norm(
+            y.detach()
+        )  # y comes out of rounded arithmetic
+        unbounded = values > allowed.unsqueeze(-1)
         return torch.where(unbounded, math.inf, low).sum(-1).to(y.dtype)
 
     def lmo(self, gradient: Tensor) -> Tensor:
@@ -175,7 +178,8 @@ class PSD(SquareMatrices, NearestPoint):
     def _corner(self, gradient: Tensor) -> Tensor:
         values, vectors = eigen(mirror(gradient))
         assert self.max_eig is not None
-        return from_eigen(vectors, torch.where(values > 0, self.min_eig, self.max_eig).to(values))
+        most = torch.full_like(values, self.max_eig)
+        return from_eigen(vectors, most.masked_fill(values > 0, self.min_eig))
 
     def tangent(self, x: Tensor, direction: Tensor) -> Tensor:
         """The symmetric part, without what pushes eigenvalues out that are at a bound."""

@@ -9,7 +9,7 @@ from feasible.sets.charts import Chart
 from feasible.sets.matrix_charts import MatrixChart
 from feasible.sets.precision import wide
 from feasible.sets.set import Set
-from feasible.sets.spectra import eigen, svd
+from feasible.sets.spectra import eigen, from_singular, svd
 from feasible.sets.spectral_values import singular_values
 
 
@@ -28,11 +28,14 @@ class GramChart(Chart):
     def forward(self, latent: Tensor) -> Tensor:
         """The matrix whose shifted (and bent) root the coordinates are."""
         root = self._root(wide(latent))
-        gram = root @ root.mT
-        eye = torch.eye(root.shape[-1], dtype=root.dtype, device=root.device)
-        if self.width is not None:
-            gram = self.width * torch.linalg.solve(eye + gram, gram)
-        return (gram / 2 + gram.mT / 2 + self.min_eig * eye).to(latent.dtype)
+        eye = torch.eye(root.shape[-1], dtype=root.dtype, device=root.device).expand_as(root)
+        if self.width is None:
+            matrix = root @ root.mT + self.min_eig * eye
+        else:
+            # (1 + Z Zᵀ)⁻¹ = T Tᵀ for the lower half T of an orthonormal factor, which no rounding lengthens.
+            below: Tensor = torch.linalg.qr(torch.cat([root.mT, eye], -2)).Q[..., root.shape[-1] :, :]
+            matrix = (self.min_eig + self.width) * eye - self.width * (below @ below.mT)
+        return (matrix / 2 + matrix.mT / 2).to(latent.dtype)
 
     @torch.no_grad()
     def right_inverse(self, x: Tensor) -> Tensor:
@@ -72,39 +75,44 @@ FLOOR = 1e-4
 """Share of the largest eigenvalue that replaces a vanished one: a root of 0 would be stuck there."""
 
 
-class FoldChart(Chart):
-    """``2 radius · Z (1 + ZᵀZ)⁻¹``: singular values s become ``2s/(1 + s²) ≤ 1``, with a fold at s = 1."""
+class ContractionChart(Chart):
+    """``radius · Z R⁻¹`` with ``RᵀR = 1 + ZᵀZ``: singular values s become ``s/√(1 + s²)``; the open ball."""
 
     def __init__(self, radius: float) -> None:
         super().__init__()
         self.radius = radius
 
     def forward(self, latent: Tensor) -> Tensor:
-        """The matrix at these coordinates."""
-        is_tall = latent.shape[-2] >= latent.shape[-1]
-        narrow = wide(latent) if is_tall else wide(latent).mT
-        eye = torch.eye(narrow.shape[-1], dtype=narrow.dtype, device=narrow.device)
-        folded: Tensor = torch.linalg.solve(eye + narrow.mT @ narrow, narrow.mT) * (2 * self.radius)
-        return (folded.mT if is_tall else folded).to(latent.dtype)
+        """The upper part of the orthonormal factor of ``[Z; 1]``."""
+        work = wide(latent)
+        eye = torch.eye(work.shape[-1], dtype=work.dtype, device=work.device).expand(*work.shape[:-2], -1, -1)
+        factors = torch.linalg.qr(torch.cat([work, eye], -2))
+        basis: Tensor = factors.Q[..., : work.shape[-2], :]
+        signs = torch.where(factors.R.detach().diagonal(0, -2, -1) < 0, -1.0, 1.0).to(work)
+        return (self.radius * basis * signs.unsqueeze(-2)).to(latent.dtype)
 
     @torch.no_grad()
     def right_inverse(self, x: Tensor) -> Tensor:
-        """The smaller of the two coordinates, kept a little away from the fold."""
+        """``X R`` with ``R⁻ᵀR⁻¹ = 1 − XᵀX``; singular values at the bound move inside by a hundredth."""
         left, values, right = svd(wide(x) / self.radius)
-        share = values.clamp_max(1 - FOLD)
-        return ((left * (share / (1 + (1 - share * share).sqrt())).unsqueeze(-2)) @ right.mT).to(x.dtype)
+        inside = from_singular(left, values.clamp_max(0.99), right)
+        eye = torch.eye(x.shape[-1], dtype=inside.dtype, device=inside.device)
+        lower: Tensor = torch.linalg.cholesky(eye - inside.mT @ inside)
+        latent: Tensor = torch.linalg.solve_triangular(lower.mT, inside, upper=True, left=False)
+        return latent.to(x.dtype)
+
+    def _longest(self, latent: Tensor) -> Tensor:
+        values = singular_values(latent.detach())
+        longest = values.amax(-1) if values.shape[-1] else values.sum(-1)
+        return longest[..., None, None]
 
     def relative_slope(self, latent: Tensor) -> Tensor:
-        """The slope of the largest singular value of each matrix."""
-        largest: Tensor = torch.linalg.matrix_norm(wide(latent.detach()), 2, keepdim=True)
-        return ((1 - largest.square()).abs() / (1 + largest.square()).square()).expand_as(latent)
+        """The slope ``(1 + s²)^(−3/2)`` of the largest singular value of each matrix."""
+        return ((1 + self._longest(latent).square()) ** -1.5).expand_as(latent)
 
     def floor_(self, latent: Tensor, wanted: Tensor, slope: float) -> None:
-        """Shrink matrices that lie on the fold or far beyond it."""
-        flat = wanted & (self.relative_slope(latent) < slope)
-        largest: Tensor = torch.linalg.matrix_norm(wide(latent), 2, keepdim=True)
-        inside = latent * ((1 - slope) / torch.where(largest > 0, largest, 1.0))
-        latent.copy_(torch.where(flat.any(-1, keepdim=True).any(-2, keepdim=True), inside, latent))
+        """Shrink matrices that lie too far out."""
+        shorten_(latent, wanted, self._longest(latent), slope)
 
 
 class NuclearChart(Chart):
@@ -133,9 +141,7 @@ class NuclearChart(Chart):
 
     def floor_(self, latent: Tensor, wanted: Tensor, slope: float) -> None:
         """Shorten matrices that lie too far out."""
-        longest = (slope ** (-2 / 3) - 1) ** 0.5
-        share = self._share(latent)
-        latent.copy_(torch.where(wanted & (share > longest), latent * (longest / share), latent))
+        shorten_(latent, wanted, self._share(latent), slope)
 
 
 class ProjectionChart(MatrixChart):
@@ -154,5 +160,7 @@ class ProjectionChart(MatrixChart):
         return x
 
 
-FOLD = 1e-3
-"""How far below its bound the largest singular value starts: on the fold itself it would not move."""
+def shorten_(latent: Tensor, wanted: Tensor, length: Tensor, slope: float) -> None:
+    """Shorten the wanted coordinates to where ``(1 + length²)^(−3/2)`` is the slope."""
+    longest = (slope ** (-2 / 3) - 1) ** 0.5
+    latent.copy_(torch.where(wanted & (length > longest), latent * (longest / length), latent))

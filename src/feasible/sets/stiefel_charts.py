@@ -26,7 +26,9 @@ class OrthonormalChart(MatrixChart):
             return self.forward(latent.mT).mT
         columns = self.columns(wide(latent))
         found = columns.detach()
-        signed = (columns - found @ (gram_error(found) / 2)) * _signs(latent).unsqueeze(-2)
+        for _ in range(2):  # rounding in a long way round the group adds up: back to the nearest
+            found = found - found @ (gram_error(found) / 2)
+        signed = (columns + (found - columns.detach())) * _signs(latent).unsqueeze(-2)
         return signed.to(latent.dtype)
 
     @torch.no_grad()
