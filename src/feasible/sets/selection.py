@@ -140,8 +140,8 @@ def _by_rank(magnitude: Tensor, count: int) -> Tensor:
 def _first_of_equals(magnitude: Tensor, cut: Tensor, count: int) -> Tensor:
     """Everything above the cut, and as many at the cut as there is room for, from the left."""
     above, level = magnitude > cut, magnitude == cut
-    room = count - above.sum(-1, keepdim=True)
-    return above | (level & (level.cumsum(-1) <= room))
+    room = count - above.sum(-1, keepdim=True, dtype=torch.int32)
+    return above | (level & (level.cumsum(-1, dtype=torch.int32) <= room))
 
 
 def _cut(magnitude: Tensor, count: int) -> Tensor:
