@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from feasible.sets.charts import Chart
-from feasible.sets.precision import widest
+from feasible.sets.precision import wide, widest
 from feasible.sets.simplex import check_kind, finite_number
 from feasible.sets.units import Vectors, keep_members, precise_norm, vector_norm, vector_sum
 
@@ -61,12 +61,22 @@ class Sphere(Vectors):
     def project(self, x: Tensor) -> Tensor:
         """``radius · x/‖x‖``; differentiable with the derivative ``(v − ⟨v, u⟩ u) · radius/‖x‖``, ``u = x/‖x‖``."""
         norm = precise_norm(x, self.dim, keepdim=True)
-        is_zero = norm == 0
-        direction = torch.where(is_zero, _first_unit_vector(x, self.dim), widest(x)) / _divisor(norm)
-        scaled = (direction * self.radius).to(x.dtype)
-        # An infinite vector has no direction either.
-        scaled = torch.where(norm.isfinite(), scaled, torch.full_like(scaled, torch.nan))
+        scaled = _divided(wide(x), norm, self.radius)
+        first = _first_entries(scaled, self.dim)
+        first.copy_(torch.where(norm == 0, torch.full_like(first, self.radius), first))
+        scaled = scaled.to(x.dtype)
         return keep_members(self._is_length(norm, x.dtype), x, scaled)
+
+    def project_all_(self, tensors: Sequence[Tensor]) -> None:
+        """Small tensors of one shape together, larger ones one by one."""
+        for group in _alike(tensors):
+            if len(group) == 1 or self.dim is None:
+                super().project_all_(group)
+                continue
+            stacked = Sphere(self.radius, self.dim if self.dim < 0 else self.dim + 1).project(
+                torch.stack(group)
+            )
+            torch._foreach_copy_(group, list(stacked.unbind(0)))
 
     def _is_length(self, norm: Tensor, dtype: torch.dtype) -> Tensor:
         return (norm - self.radius).abs() <= self.tolerance(dtype)
@@ -130,12 +140,30 @@ class SphereChart(Chart):
         latent.copy_(torch.where(wanted, shortened, latent))
 
 
-def _first_unit_vector(x: Tensor, dim: int | None) -> Tensor:
-    """1 in the first entry of each vector, 0 elsewhere."""
-    along = x.reshape(-1) if dim is None else x.movedim(dim, -1)
-    is_first = torch.arange(along.shape[-1], device=x.device) == 0
-    unit = is_first.to(widest(x).dtype).expand(along.shape)
-    return unit.reshape(x.shape) if dim is None else unit.movedim(-1, dim)
+def _divided(x: Tensor, norm: Tensor, radius: float) -> Tensor:
+    """``radius · x/norm``, with one division a vector; NaN where the norm is infinite."""
+    lift = 2.0**100 if x.dtype == torch.float32 else 2.0**800
+    up, down = torch.full_like(norm, lift), torch.full_like(norm, 1 / lift)
+    powers = torch.where(norm < down, up, torch.where(norm > up, down, torch.ones_like(norm)))
+    factor = radius / (_divisor(norm) * powers)
+    factor = torch.where(norm.isinf(), torch.full_like(norm, torch.nan), factor)
+    return x * powers.to(x.dtype) * factor.to(x.dtype)
+
+
+def _first_entries(x: Tensor, dim: int | None) -> Tensor:
+    """A view of the first entry of each vector."""
+    for axis in range(x.dim()) if dim is None else (dim,):
+        x = x.narrow(axis, 0, min(x.shape[axis], 1))
+    return x
+
+
+def _alike(tensors: Sequence[Tensor], most: int = 1 << 16) -> Iterable[list[Tensor]]:
+    """Small tensors in groups of one shape, dtype and device; large ones by themselves."""
+    groups: dict[object, list[Tensor]] = {}
+    for index, tensor in enumerate(tensors):
+        alone = index if tensor.numel() > most else None
+        groups.setdefault((tensor.shape, tensor.dtype, tensor.device, alone), []).append(tensor)
+    return groups.values()
 
 
 def _divisor(norm: Tensor) -> Tensor:
