@@ -21,11 +21,11 @@ from feasible import (
     Symmetric,
 )
 
-from .cases import SetCase
+from .cases import MATRIX, SetCase
 from .references import Constraints, Reference, matrix_solver
 
 SQUARE = ((3, 3), (2, 2, 2), (1, 1))
-TALL_AND_WIDE = ((4, 3), (2, 5), (2, 3, 3))
+TALL_AND_WIDE = ((4, 3), (2, 4), (2, 2, 2))
 NOT_TRACED = ("compiled_projection_agrees",)
 """Factorisations and iterations in an autograd function: eager mode and ``torch.func`` only."""
 EIGENVALUES_AS_SLACKS = ("slack_is_concave",)
@@ -138,7 +138,7 @@ MATRIX_CASES: list[SetCase] = [
         misfits=NO_MATRIX,
         skip=(*NOT_TRACED, *EIGENVALUES_AS_SLACKS),
     ),
-    SetCase(SpectralBall(0.0), TALL_AND_WIDE, skip=NOT_TRACED),
+    SetCase(SpectralBall(0.0), MATRIX, skip=NOT_TRACED),
     SetCase(
         NuclearBall(2.0),
         TALL_AND_WIDE,
@@ -150,7 +150,7 @@ MATRIX_CASES: list[SetCase] = [
         misfits=NO_MATRIX,
         skip=NOT_TRACED,
     ),
-    SetCase(NuclearBall(0.0), TALL_AND_WIDE, skip=NOT_TRACED),
+    SetCase(NuclearBall(0.0), MATRIX, skip=NOT_TRACED),
     SetCase(
         LowRank(1),
         TALL_AND_WIDE,
@@ -163,8 +163,8 @@ MATRIX_CASES: list[SetCase] = [
         misfits=NO_MATRIX,
         skip=(*NOT_TRACED, *CURVED),
     ),
-    SetCase(LowRank(9), TALL_AND_WIDE, truncated(9), skip=NOT_TRACED),
-    SetCase(LowRank(0), TALL_AND_WIDE, truncated(0), skip=NOT_TRACED),
+    SetCase(LowRank(9), MATRIX, truncated(9), skip=NOT_TRACED),
+    SetCase(LowRank(0), MATRIX, truncated(0), skip=NOT_TRACED),
     # -- orthonormal columns or rows ---------------------------------------------------------------
     SetCase(
         Stiefel(),

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from feasible.sets.charts import Chart
+from feasible.sets.elementwise import log_barrier
 from feasible.sets.matrices import on_finite
 from feasible.sets.precision import roundoff, uniform
 from feasible.sets.simplex import Simplex, check_kind
 from feasible.sets.singular import NormBall, checked_radius, split_by_span
-from feasible.sets.spectra import from_singular, singular_curvature, singular_derivative, svd
+from feasible.sets.spectra import allowed_error, from_singular, singular_curvature, singular_derivative, svd
 from feasible.sets.spectral_charts import NuclearChart
 from feasible.sets.spectral_values import singular_values
 
@@ -53,8 +54,7 @@ class NuclearBall(NormBall):
 
     def _rounding(self, values: Tensor, dtype: torch.dtype) -> Tensor:
         """What rounding does to the sum of the singular values."""
-        smallest = torch.finfo(dtype).tiny
-        return roundoff(dtype) * math.sqrt(max(values.shape[-1], 1)) * values.sum(-1) + smallest
+        return math.sqrt(max(values.shape[-1], 1)) * allowed_error(values, dtype)
 
     def _nearest(self, values: Tensor) -> tuple[Tensor, Tensor]:
         if self.radius == 0 or values.numel() == 0:
@@ -107,6 +107,10 @@ class NuclearBall(NormBall):
         if not self.offers("slack"):
             raise self._lacks("slack functions", "it is a single point")
         return ((self.radius - singular_values(x).sum(-1)).to(x.dtype),)
+
+    def barrier(self, x: Tensor) -> Tensor:
+        """``−log(radius − Σ σ)``, per matrix."""
+        return log_barrier(self.slack(x)[0])
 
     def interior(self, x: Tensor, margin: float) -> Tensor:
         """The nearest matrix whose singular values sum to ``radius − margin`` at most; 0 where none does."""

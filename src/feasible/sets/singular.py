@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from feasible.sets.charts import Chart
-from feasible.sets.elementwise import log_barrier
 from feasible.sets.matrices import Matrices, mirror, on_finite
 from feasible.sets.nearest import NearestPoint, nearest_point
-from feasible.sets.precision import normal, roundoff, uniform
+from feasible.sets.precision import normal, roundoff, uniform, wide
 from feasible.sets.simplex import check_kind, finite_number
 from feasible.sets.spectra import (
     allowed_error,
@@ -26,7 +25,7 @@ from feasible.sets.spectra import (
     svd,
 )
 from feasible.sets.spectral_charts import ContractionChart
-from feasible.sets.spectral_values import singular_values
+from feasible.sets.spectral_values import minus_log_det, singular_values
 
 __all__ = ["SpectralBall"]
 
@@ -94,11 +93,6 @@ class NormBall(SingularValues):
             return self.radius > 0
         return super().offers(capability)
 
-    def barrier(self, x: Tensor) -> Tensor:
-        """``−Σ log slack``, per matrix."""
-        slacks = self.slack(x)
-        return log_barrier(torch.stack(slacks, -1)).sum(-1) if slacks else x.new_zeros(x.shape[:-2])
-
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
@@ -143,6 +137,15 @@ class SpectralBall(NormBall):
             raise self._lacks("slack functions", "it is a single point")
         values = singular_values(x)
         return ((self.radius - values * (values / self.radius)) / 2).to(x.dtype).unbind(-1)
+
+    def barrier(self, x: Tensor) -> Tensor:
+        """``−log det((radius² − xᵀx) / (2 radius))``, per matrix."""
+        if not self.offers("barrier"):
+            raise self._lacks("barrier", "it is a single point")
+        narrow = wide(x if x.shape[-2] >= x.shape[-1] else x.mT)
+        eye = torch.eye(narrow.shape[-1], dtype=narrow.dtype, device=x.device)
+        gram = narrow.mT @ (narrow / self.radius)
+        return minus_log_det((self.radius * eye - mirror(gram)) / 2).to(x.dtype)
 
     def interior(self, x: Tensor, margin: float) -> Tensor:
         """Singular values clipped to where the slack is ``margin``; 0 where no slack is that large."""

@@ -10,14 +10,13 @@ from typing import final
 import torch
 from torch import Tensor
 
-from feasible.sets.elementwise import log_barrier
 from feasible.sets.matrices import SquareMatrices, mirror, on_finite
 from feasible.sets.nearest import NearestPoint, nearest_point
 from feasible.sets.precision import normal, uniform
 from feasible.sets.simplex import check_kind, finite_number
 from feasible.sets.spectra import allowed_error, eigen, eigen_curvature, eigen_derivative, from_eigen
 from feasible.sets.spectral_charts import GramChart
-from feasible.sets.spectral_values import eigenvalues
+from feasible.sets.spectral_values import eigenvalues, minus_log_det
 
 __all__ = ["PSD"]
 
@@ -124,8 +123,11 @@ class PSD(SquareMatrices, NearestPoint):
 
     def barrier(self, x: Tensor) -> Tensor:
         """``−log det(x − min_eig)``, and ``−log det(max_eig − x)``, per matrix."""
-        slacks = self.slack(x)
-        return log_barrier(torch.stack(slacks, -1)).sum(-1) if slacks else x.new_zeros(x.shape[:-2])
+        if not self.offers("barrier"):
+            raise self._lacks("barrier", "it is a single point")
+        eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+        height = minus_log_det(mirror(x) - self.min_eig * eye)
+        return height if self.max_eig is None else height + minus_log_det(self.max_eig * eye - mirror(x))
 
     def interior(self, x: Tensor, margin: float) -> Tensor:
         """Eigenvalues moved to at least ``margin`` from each bound, or to the middle of a narrower range."""

@@ -22,12 +22,16 @@ from feasible.sets.spectra import (
 
 
 def eigenvalues(x: Tensor) -> Tensor:
-    """Eigenvalues of the symmetric part of each matrix, ascending; NaN where it is not finite."""
+    """Eigenvalues of the symmetric part of each matrix, ascending; NaN where it is not finite.
+
+    Gradients are those of sums that treat all eigenvalues alike, ties included; second derivatives need
+    them distinct.
+    """
     return _values(x, symmetric=True)
 
 
 def singular_values(x: Tensor) -> Tensor:
-    """Singular values of each matrix, descending; NaN where it is not finite."""
+    """Singular values of each matrix, descending; NaN where it is not finite. Derivatives as for eigenvalues."""
     return _values(x, symmetric=False)
 
 
@@ -40,6 +44,17 @@ def _values(x: Tensor, symmetric: bool) -> Tensor:
     else:
         values = torch.linalg.eigvalsh(mirror(safe)) if symmetric else torch.linalg.svdvals(safe)
     return torch.where(finite[..., None], values, math.nan)
+
+
+def minus_log_det(x: Tensor) -> Tensor:
+    """``−log det`` of each symmetric matrix, +inf where it is not positive definite, NaN where it is not finite."""
+    finite = x.isfinite().all(-1).all(-1)
+    safe = torch.where(finite[..., None, None], wide(x), 0.0)
+    inside = torch.linalg.cholesky_ex(safe.detach()).info == 0
+    eye = torch.eye(x.shape[-1], dtype=safe.dtype, device=x.device)
+    factor: Tensor = torch.linalg.cholesky(torch.where(inside[..., None, None], safe, eye))
+    height = -2 * factor.diagonal(0, -2, -1).log().sum(-1)
+    return torch.where(finite, torch.where(inside, height, math.inf), math.nan).to(x.dtype)
 
 
 class _Values(torch.autograd.Function):
