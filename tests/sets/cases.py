@@ -224,7 +224,7 @@ CASES: list[SetCase] = [
         NonNegative() & L2Ball(1.0),
         ((3, 4), (6,)),
         solver(lambda p: [p >= 0, cp.norm(p) <= 1]),
-        accuracy=1e-5,
+        accuracy=1e-4,
     ),
     intersection(Simplex() & Box(upper=0.45), MATRIX, solver(lambda p: [p >= 0, p <= 0.45, cp.sum(p) == 1])),
     intersection(L2Ball(1.0) & SumTo(1.0) & Box(-0.1, 0.9), MATRIX, solver(three_parts)),
@@ -237,6 +237,6 @@ CASES: list[SetCase] = [
         (L2Ball(1.0) & NonNegative()).flatten(1),
         ((2, 2, 2),),
         solver(lambda p: [p >= 0, cp.norm(p) <= 1], start_dim=1),
-        accuracy=1e-5,
+        accuracy=1e-4,
     ),
 ]

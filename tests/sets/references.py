@@ -37,11 +37,11 @@ def matrix_solver(constraints: Constraints) -> Reference:
 
 
 def _solve(x: np.ndarray, constraints: Constraints) -> np.ndarray:
-    scale = float(np.abs(x).max()) or 1.0
+    scale = min(1.0, float(np.abs(x).max()) or 1.0)  # tiny sets are solved at a readable size
     scaled = cp.Variable(x.shape)
     problem = cp.Problem(cp.Minimize(cp.sum_squares(scaled - x / scale)), constraints(scale * scaled))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # more digits are asked for than it can promise
-        problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-13, tol_gap_rel=1e-13, tol_feas=1e-13)
+        problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-12, tol_gap_rel=1e-12, tol_feas=1e-12)
     assert scaled.value is not None, problem.status
     return scale * scaled.value

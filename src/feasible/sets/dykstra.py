@@ -44,7 +44,7 @@ def dykstra(
         most: rounds after which the search is given up.
     """
     work = widest(x)
-    least = max(torch.finfo(x.dtype).eps / 4, 8 * torch.finfo(work.dtype).eps)
+    least = max(torch.finfo(x.dtype).eps / 1024, 8 * torch.finfo(work.dtype).eps)
     point = work
     corrections = [torch.zeros_like(work) for _ in projections]
     for iteration in range(1, most + 1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -19,12 +19,14 @@ from feasible.testing.subject import SetSubject, Situation
 def equal_by_content(subject: SetSubject) -> None:
     """Copies are equal with equal hashes, other things are not; the fields cannot be changed."""
     set = subject.set
-    for how, twin in (
-        ("a deep copy", copy.deepcopy(set)),
-        ("a copy", copy.copy(set)),
-        ("an unpickled set", pickle.loads(pickle.dumps(set))),
-        ("dataclasses.replace", dataclasses.replace(set)),
-    ):
+    copies: dict[str, Callable[[], Set]] = {
+        "a deep copy": lambda: copy.deepcopy(set),
+        "a copy": lambda: copy.copy(set),
+        "an unpickled set": lambda: pickle.loads(pickle.dumps(set)),
+        "dataclasses.replace": lambda: dataclasses.replace(set),
+    }
+    for how, make in copies.items():
+        twin = _attempt(set, how, make)
         if not (twin == set and hash(twin) == hash(set) and not twin != set):
             raise AssertionError(f"{set!r}: {how} is not equal to it.")
         if repr(twin) != repr(set):
@@ -46,8 +48,10 @@ def repr_shows_how_to_make_it(subject: SetSubject) -> None:
         raise AssertionError(f"A {type(subject.set).__name__} prints as {shown!r}.")
     if "tensor(" in shown:
         return
-    names = {kind.__name__: kind for kind in _subclasses(Set)}
-    made = eval(shown, names)
+    names = {kind.__name__: kind for kind in _subclasses(Set)} | {
+        type(subject.set).__name__: type(subject.set)
+    }
+    made = _attempt(subject.set, "what its repr makes", lambda: eval(shown, names))
     if made != subject.set:
         raise AssertionError(f"{shown} makes another set, {made!r}.")
 
@@ -112,6 +116,13 @@ def what_it_lacks_is_said(subject: SetSubject) -> None:
                 ) from error
             continue
         raise AssertionError(f"{subject.set!r} does not offer {name}, but the call goes through.")
+
+
+def _attempt(set: Set, what: str, make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except Exception as error:
+        raise AssertionError(f"{set!r}: {what} cannot be had: {error}") from error
 
 
 def _subclasses(kind: Any) -> Iterator[Any]:

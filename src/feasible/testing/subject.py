@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from feasible.sets import Set
+
+Made = TypeVar("Made")
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -40,6 +43,7 @@ class SetSubject:
     smooth: bool = True
     affine: bool = False
     traceable: bool = True
+    _made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def generator(self, seed: int = 0) -> torch.Generator:
         """Random numbers that are the same in every run."""
@@ -57,15 +61,29 @@ class SetSubject:
 
     def bound(self, shape: Sequence[int], dtype: torch.dtype = torch.float64) -> Set:
         """The set, bound to a tensor of this shape."""
-        return self.set.bind(self.normal(shape, seed=99).to(dtype))
+        return self._once(("bound", *shape, dtype), lambda: self.set.bind(self.normal(shape, 99).to(dtype)))
 
     def members(self, shape: Sequence[int], dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
         """Random members, and where there is room not only on the boundary."""
         bound = self.bound(shape, dtype)
-        return bound.project(bound.sample(shape, self.generator(seed)).to(dtype))
+
+        def draw() -> Tensor:
+            return bound.project(bound.sample(shape, self.generator(seed)).to(dtype))
+
+        return self._once(("members", *shape, dtype, seed), draw)
 
     def points(self, shape: Sequence[int], dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
         """Inputs by name: at several scales, with ties, near members, with extreme entries."""
+        return self._once(("points", *shape, dtype), lambda: self._points(shape, dtype))
+
+    def _once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What ``make`` returned the first time: every check sees the same tensors and leaves them as they are."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: Made = self._made[key]
+        return made
+
+    def _points(self, shape: Sequence[int], dtype: torch.dtype) -> dict[str, Tensor]:
         normal, size = self.normal(shape), self.size
         points = {f"scale {scale:g}": normal * scale for scale in self.scales}
         points |= {

@@ -1,0 +1,146 @@
+"""Intersections by iteration: right, honest about convergence, and not fooled by empty ones."""
+
+import warnings
+
+import cvxpy as cp
+import pytest
+import torch
+
+from feasible import Box, Equal, Frozen, L2Ball, NonNegative, Simplex, SumTo
+from feasible.sets.dykstra import dykstra, meet
+from feasible.sets.intersection import Intersection
+
+from .references import solver
+
+DOUBLE = torch.float64
+
+
+def parts_of(set: Intersection) -> tuple:
+    return [part.project for part in set.parts], set._all_contain
+
+
+def test_it_reports_how_it_ended() -> None:
+    projections, contained = parts_of(NonNegative() & SumTo(1.0))
+    found = dykstra(torch.tensor([2.0, 0.0], dtype=DOUBLE), projections, contained)
+    assert found.converged
+    assert 1 < found.iterations < 100
+    assert found.gap <= 1e-15
+    assert torch.allclose(found.point, torch.tensor([1.0, 0.0], dtype=DOUBLE))
+
+
+def test_a_member_takes_one_round() -> None:
+    projections, contained = parts_of(NonNegative() & SumTo(1.0))
+    x = torch.tensor([0.25, 0.75], dtype=DOUBLE)
+    found = dykstra(x, projections, contained)
+    assert found.iterations == 1
+    assert torch.equal(found.point, x)
+
+
+def test_it_says_where_it_stopped() -> None:
+    projections, contained = parts_of(NonNegative() & SumTo(1.0))
+    found = dykstra(torch.tensor([30.0, 0.0], dtype=DOUBLE), projections, contained, most=3)
+    assert not found.converged
+    assert found.iterations == 3
+    assert found.gap > 0.01
+
+
+def test_a_slow_case_is_reported_not_hidden() -> None:
+    """The ball touches the plane in a single point: the gap shrinks like one over the rounds."""
+    set = L2Ball(1.0) & SumTo(2.0)
+    with pytest.warns(UserWarning, match=r"not reached in 2000 rounds; the parts are still .* apart"):
+        nearest = set.project(torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=DOUBLE))
+    assert torch.allclose(nearest, torch.full((4,), 0.5, dtype=DOUBLE), atol=0.1)
+    assert set.bind(torch.randn(4)) == set, "touching parts are not refused"
+
+
+def test_a_stalling_case_arrives() -> None:
+    """Far outside a corner the corrections have to be used up first: many rounds without visible progress."""
+    set = Box(0, 1) & SumTo(1.0)
+    x = torch.tensor([60.0, 59.5, -60.0, 0.0], dtype=DOUBLE)
+    nearest = set.project(x)
+    assert torch.allclose(nearest, Simplex().project(x), atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_agrees_with_a_solver_on_random_parts(seed: int) -> None:
+    torch.manual_seed(seed)
+    lower = torch.rand(6, dtype=DOUBLE) - 1
+    total = float(lower.sum()) + 2.5
+    set = Box(lower, lower + 1) & SumTo(total) & L2Ball(5.0)
+    x = 3 * torch.randn(2, 6, dtype=DOUBLE)
+    bounds = lower.numpy()
+    reference = solver(lambda p: [p >= bounds, p <= bounds + 1, cp.sum(p) == total, cp.norm(p) <= 5])
+    assert torch.allclose(set.project(x), reference(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_low_precision_gets_the_rounded_exact_point(dtype: torch.dtype) -> None:
+    set = NonNegative() & SumTo(1.0)
+    x = torch.randn(5, 8).to(dtype)
+    exact = Simplex().project(x.double())
+    error = (set.project(x).double() - exact).abs()
+    assert (error <= torch.finfo(dtype).eps * exact.clamp_min(0.1)).all()
+
+
+def test_rows_of_very_different_size_are_all_right() -> None:
+    x = torch.randn(3, 4) * torch.tensor([[1e-6], [1.0], [30.0]])
+    set = NonNegative() & SumTo(0.5) & Box(upper=0.4)
+    together = set.project(x)
+    alone = torch.stack([set.project(row) for row in x])
+    assert torch.allclose(together, alone, rtol=1e-6, atol=1e-9)
+
+
+EMPTY = [
+    (Box(0, 1) & SumTo(9.0), (2, 4)),
+    (Box(0, 1) & SumTo(-1e-3), (3,)),
+    (Simplex() & L2Ball(0.3), (4,)),
+    (L2Ball(1.0) & SumTo(3.0), (4,)),
+    (SumTo(1.0, dim=0) & SumTo(1.0, dim=1), (3, 4)),
+    (Simplex() & Box(upper=0.2) & NonNegative(), (4,)),
+    (Box(0, 1) & Equal(2.0), (3,)),
+    (Box(0, 1e-6) & SumTo(1e-3), (4,)),
+    (Equal(0.0) & Equal(1e-3), (2,)),
+]
+
+
+@pytest.mark.parametrize(("set", "shape"), EMPTY, ids=lambda value: repr(value))
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_an_empty_intersection_is_diagnosed(set: Intersection, shape: tuple[int, ...], scale: float) -> None:
+    with pytest.raises(ValueError, match=r"is empty for a tensor of shape .*\n  Loosen one of the parts"):
+        set.bind(scale * torch.randn(shape))
+
+
+def test_frozen_parts_are_diagnosed_with_their_value() -> None:
+    assert (Frozen() & NonNegative()).bind(torch.ones(3)).project(torch.zeros(3)).eq(1).all()
+    with pytest.raises(ValueError, match="is empty"):
+        (Frozen() & NonNegative()).bind(-torch.ones(3))
+
+
+def test_the_search_for_a_common_point_is_quick_where_there_is_one() -> None:
+    set = Box(0, 1) & SumTo(1.5)
+    projections, contained = parts_of(set)
+    found = meet(1e6 * torch.randn(3, 4, dtype=DOUBLE), projections, contained)
+    assert not found.apart
+    assert found.iterations < 100
+
+
+def test_nan_and_infinite_units_do_not_hold_up_the_others() -> None:
+    set = NonNegative() & SumTo(1.0)
+    x = torch.tensor([[2.0, 0.0], [torch.nan, 0.0], [torch.inf, 0.0], [0.5, 0.5]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        projected = set.project(x)
+    assert torch.allclose(projected[[0, 3]], torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
+    assert projected[[1, 2]].isnan().all()
+
+
+def test_binding_skips_what_it_cannot_look_at() -> None:
+    set = Box(0, 1) & SumTo(9.0)
+    assert set.bind(torch.zeros(4, device="meta")) == set
+    assert set.bind(torch.full((4,), torch.nan)) == set
+
+
+def test_gradients_run_through_the_iteration() -> None:
+    set = NonNegative() & SumTo(1.0)
+    x = torch.tensor([0.9, 0.4, -0.3], dtype=DOUBLE, requires_grad=True)
+    assert torch.autograd.gradcheck(set.project, x)
