@@ -109,7 +109,9 @@ def _own_class(module: nn.Module) -> None:
     """
     if parametrize.is_parametrized(module):
         shared = type(module)
-        members = {key: value for key, value in vars(shared).items() if key not in ("__dict__", "__weakref__")}
+        members = {
+            key: value for key, value in vars(shared).items() if key not in ("__dict__", "__weakref__")
+        }
         module.__class__ = type(shared.__name__, shared.__bases__, members)
 
 

@@ -19,6 +19,7 @@ from feasible.problem.clock import Clock, correct, group_weights
 from feasible.problem.compatibility import check_methods, check_parameters
 from feasible.problem.constraint import Constraint, Handle, Per, ValueSpec
 from feasible.problem.declaration import bind, check_kinds, check_spec, check_weight, free_names, match
+from feasible.problem.handed import check_names, check_recorded
 from feasible.problem.text import overview
 from feasible.report import Report, make_report
 from feasible.sets import Frozen, Set
@@ -261,7 +262,7 @@ class Problem:
         self, values: Mapping[str, Any] | None, named: Mapping[str, Any], record: bool = True
     ) -> dict[str, Tensor]:
         handed = {**values, **named} if values else named
-        self._check_names(handed)
+        check_names(self._terms, handed)
         # Every value is checked before the first is recorded: an error leaves no half-recorded step behind.
         read = [(c, *self._read(c, handed)) for c in self._terms if c.enabled]
         record = record and torch.is_grad_enabled()
@@ -279,20 +280,6 @@ class Problem:
             del self._pending[constraint.name]
         return value
 
-    def _check_names(self, handed: Mapping[str, Any]) -> None:
-        required = {c.name: c for c in self._terms if c.slot is None}
-        unknown = handed.keys() - required.keys()
-        missing = [
-            n for n, c in required.items() if n not in handed and c.enabled and c.spec.function is None
-        ]
-        if unknown or missing:
-            parts = [f"unknown: {', '.join(sorted(unknown))}"] if unknown else []
-            parts += [f"missing: {', '.join(missing)}"] if missing else []
-            raise ValueError(
-                f"loss: the values do not match what is required ({'; '.join(parts)}).\n"
-                f"  Required by name: {', '.join(required) or 'nothing'}"
-            )
-
     def step(self) -> None:
         """The tick of the clock, for loops without an attached optimizer: project, move multipliers, advance.
 
@@ -308,7 +295,7 @@ class Problem:
 
     def _tick(self, full: bool, skipped: Tensor | None) -> None:
         if not self._ever_ticked:
-            self._check_recorded()
+            check_recorded(self._terms)
             self._ever_ticked = True
         moment = self._clock.moment
         if skipped is not None:
@@ -319,14 +306,6 @@ class Problem:
                     constraint.tick(full, skipped)
         moment.ticks += 1
         self._clock.close_window()
-
-    def _check_recorded(self) -> None:
-        silent = [c.name for c in self._terms if c.enabled and c.last is None]
-        if silent:
-            raise RuntimeError(
-                f"the optimizer has stepped, but problem.loss(…) has never seen: {', '.join(silent)}.\n"
-                "  Their methods act through the loss: backward through problem.loss(task_loss, …)."
-            )
 
     # -- afterwards --------------------------------------------------------------------------------
 
