@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -48,14 +49,12 @@ def dykstra(
     point = work
     corrections = [torch.zeros_like(work) for _ in projections]
     for iteration in range(1, most + 1):
-        before, gap = corrections, torch.zeros_like(work)
-        corrections = []
+        before, corrections, trail = corrections, [], [point]
         for project, correction in zip(projections, before, strict=True):
             shifted = point + correction
-            nearest = project(shifted)
-            corrections.append(shifted - nearest)
-            gap = torch.maximum(gap, (nearest - point).detach().abs())
-            point = nearest
+            point = project(shifted)
+            corrections.append(shifted - point)
+            trail.append(point)
         if iteration % CHECK_EVERY and iteration not in (1, 2, most):
             continue
         allowed = least * torch.maximum(length(work.detach()), length(point.detach()))
@@ -63,8 +62,8 @@ def dykstra(
         at_rest = all(bool(((new - old).detach().abs() <= allowed).all()) for new, old in changes)
         rounded = point.to(x.dtype)
         if at_rest and bool(contained(rounded.detach()).all()):
-            return Dykstra(rounded, True, iteration, _largest(gap))
-    return Dykstra(point.to(x.dtype), False, most, _largest(gap))
+            return Dykstra(rounded, True, iteration, _gap(trail))
+    return Dykstra(point.to(x.dtype), False, most, _gap(trail))
 
 
 @dataclass(frozen=True)
@@ -84,23 +83,25 @@ def meet(x: Tensor, projections: Sequence[Map], contained: Map, most: int = ROUN
     where it began, but has moved in between, is therefore a proof that there is none.
     """
     point = x
-    gap = torch.zeros_like(x)
     for iteration in range(1, most + 1):
-        start, gap = point, torch.zeros_like(x)
+        trail = [point]
         for project in projections:
-            nearest = project(point)
-            gap = torch.maximum(gap, (nearest - point).abs())
-            point = nearest
-        if iteration % CHECK_EVERY and iteration != 1:
+            point = project(point)
+            trail.append(point)
+        if iteration % CHECK_EVERY and iteration not in (1, most):
             continue
         if bool(contained(point).all()):
-            return Meeting(False, iteration, _largest(gap))
+            break
         # Parts that touch slowly return up to rounding as well, but then the gap is small.
         precision = torch.finfo(x.dtype).eps
-        returned = (point - start).abs() <= 8 * precision * point.abs()
-        if _largest(gap) > 10 * precision**0.5 * _largest(point) and bool(returned.all()):
-            return Meeting(True, iteration, _largest(gap))
-    return Meeting(False, most, _largest(gap))
+        returned = (point - trail[0]).abs() <= 8 * precision * point.abs()
+        if _gap(trail) > 10 * precision**0.5 * _largest(point) and bool(returned.all()):
+            return Meeting(True, iteration, _gap(trail))
+    return Meeting(False, iteration, _gap(trail))
+
+
+def _gap(trail: Sequence[Tensor]) -> float:
+    return max(_largest(after - before) for before, after in pairwise(trail))
 
 
 def _largest(x: Tensor) -> float:
