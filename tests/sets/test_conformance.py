@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,21 @@ WRONG_SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: repr(case.set))
-@pytest.mark.parametrize("check", SET_CHECKS)
-def test_set(case: SetCase, check: str) -> None:
+EXPENSIVE = ("compiled_projection_agrees", "projection_is_differentiable", "all_ways_to_differentiate_agree")
+"""The first row of every class runs these at once, the others among the slow tests."""
+
+
+def trials() -> Iterator[object]:
+    """Every check with every row."""
+    first = {type(case.set): case for case in reversed(CASES)}
+    for check, case in product(SET_CHECKS, CASES):
+        is_slow = check in EXPENSIVE and case is not first[type(case.set)]
+        marks = [pytest.mark.slow] if is_slow else []
+        yield pytest.param(check, case, id=f"{check}-{case.set!r}", marks=marks)
+
+
+@pytest.mark.parametrize(("check", "case"), list(trials()))
+def test_set(check: str, case: SetCase) -> None:
     if check in case.skip:
         pytest.skip("the row says that it does not apply")
     SET_CHECKS[check](case)

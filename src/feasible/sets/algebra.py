@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self, cast, final
 
@@ -61,6 +61,16 @@ class Where(Set):
     def discrete(self) -> bool:  # type: ignore[override]
         """As the inner set."""
         return self.inner.discrete
+
+    @property
+    def default_method(self) -> str | None:  # type: ignore[override]
+        """As the inner set."""
+        return self.inner.default_method
+
+    @property
+    def needs_tangent(self) -> bool:
+        """As the inner set."""
+        return self.inner.needs_tangent
 
     separable = True
     exact = True
@@ -200,6 +210,16 @@ class Flatten(Set):
         return self.inner.discrete
 
     @property
+    def default_method(self) -> str | None:  # type: ignore[override]
+        """As the inner set."""
+        return self.inner.default_method
+
+    @property
+    def needs_tangent(self) -> bool:
+        """As the inner set."""
+        return self.inner.needs_tangent
+
+    @property
     def separable(self) -> bool:  # type: ignore[override]
         """As the inner set."""
         return self.inner.separable
@@ -231,7 +251,7 @@ class Flatten(Set):
             raise ValueError(
                 f"flatten({self.start_dim}) needs a tensor with that dimension, but its shape is {tuple(shape)}."
             )
-        self.inner.check_shape(self._flat(torch.empty(shape, device="meta")).shape)
+        self.inner.check_shape(self._flat_shape(shape))
 
     def bind(self, like: Tensor) -> Self:
         """The inner set bound to the flattened tensor."""
@@ -285,7 +305,7 @@ class Flatten(Set):
     def sample(self, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
         """Random members of the inner set, in the given shape."""
         self.check_shape(torch.Size(shape))
-        flat = self._flat(torch.empty(tuple(shape), device="meta")).shape
+        flat = self._flat_shape(shape)
         return self.inner.sample(flat, generator).reshape(tuple(shape))
 
     def offers(self, capability: str) -> bool:
@@ -311,6 +331,24 @@ class Flatten(Set):
         """The inner support function."""
         return self._per_unit(self.inner.support(self._flat(y)), y)
 
+    def reduce_gradients_(self, points: Sequence[Tensor], gradients: Sequence[Tensor], t: float) -> None:
+        """The inner gradient mapping on the flattened views."""
+        for x, g in zip(points, gradients, strict=True):
+            flat = self._flat(g)
+            self.inner.reduce_gradients_([self._flat(x)], [flat], t)
+            g.copy_(flat.reshape(g.shape))
+
+    def members(self, shape: Sequence[int]) -> Iterator[Tensor]:
+        """The inner members, in the given shape."""
+        return (member.reshape(tuple(shape)) for member in self.inner.members(self._flat_shape(shape)))
+
+    def count(self, shape: Sequence[int]) -> int:
+        """As the inner set, of the flattened shape."""
+        return self.inner.count(self._flat_shape(shape))
+
+    def _flat_shape(self, shape: Sequence[int]) -> torch.Size:
+        return self._flat(torch.empty(tuple(shape), device="meta")).shape
+
     def lmo(self, gradient: Tensor) -> Tensor:
         """The inner linear minimum."""
         return self._through(self.inner.lmo, gradient)
@@ -327,4 +365,4 @@ class Flatten(Set):
 def _operand(set: Set) -> str:
     """A set as it is written before a dot."""
     shown = repr(set)
-    return f"({shown})" if " & " in shown else shown
+    return f"({shown})" if " & " in shown or " | " in shown else shown

@@ -87,7 +87,7 @@ def as_seen_by(bound: Bound, x: Tensor) -> Bound:
 
 
 def _number_seen_by(bound: float | None, x: Tensor) -> float | None:
-    if bound is None or abs(bound) <= torch.finfo(x.dtype).max:
+    if bound is None or not x.is_floating_point() or abs(bound) <= torch.finfo(x.dtype).max:
         return bound
     return math.copysign(math.inf, bound)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from feasible.errors import UnsupportedError
 from feasible.sets.bounds import Bound, exactly
+from feasible.sets.discrete import common_values
 from feasible.sets.dykstra import dykstra, meet
 from feasible.sets.elementwise import Box, Interval
 from feasible.sets.precision import widest
@@ -182,6 +183,9 @@ def intersect(first: Set, second: Set) -> Set:
         lower = _tighter(first.bounds[0], second.bounds[0], max, torch.maximum)
         upper = _tighter(first.bounds[1], second.bounds[1], min, torch.minimum)
         return Box(lower, upper)
+    common = common_values(first, second)
+    if common is not None:
+        return common
     parts = [
         part for set in (first, second) for part in (set.parts if isinstance(set, Intersection) else (set,))
     ]
