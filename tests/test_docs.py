@@ -41,4 +41,6 @@ def test_links_lead_somewhere():
 def test_the_matrix_is_up_to_date():
     names = {"__name__": "generate", "__file__": str(ROOT / "docs" / "generate.py")}
     exec((ROOT / "docs" / "generate.py").read_text(encoding="utf-8"), names)
-    assert names["MATRIX"].read_text(encoding="utf-8") == names["matrix_page"](), "run: python docs/generate.py"
+    assert names["MATRIX"].read_text(encoding="utf-8") == names["matrix_page"](), (
+        "run: python docs/generate.py"
+    )

@@ -238,6 +238,9 @@ def _stationarity(problem: Problem, constraint: Constraint) -> float | None:
     if _is_projected(constraint):
         x = slot.value().detach()
         gradient = x - constraint.bound.project(x - gradient)
+    elif constraint.method.hard and slot.chart is None and constraint.bound.needs_tangent:
+        gradient = gradient.clone()
+        constraint.bound.reduce_gradients_([slot.value().detach()], [gradient], 1e-3)
     return float(torch.linalg.vector_norm(gradient.float()))
 
 

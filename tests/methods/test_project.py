@@ -64,7 +64,7 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "optimizer"), CASES)
 def test_every_set_reaches_its_optimum(name, optimizer):
-    x, problem = train(SETS[name], OPTIMIZERS[optimizer], steps=3 * STEPS if name in ITERATIVE else STEPS)
+    x, problem = train(SETS[name], OPTIMIZERS[optimizer], steps=STEPS)
     set = problem.constraints[0].bound
     assert bool(set.contains(x.detach()).all())
     assert stationarity(x, set) <= 1e-5
@@ -80,6 +80,45 @@ def test_without_tangent_gradients_adam_ends_at_a_wrong_point():
     assert bool(set.contains(wrong.detach()).all())
     assert stationarity(wrong, set) > 0.05
     assert float(objective(wrong).detach()) > float(objective(right).detach()) + 0.01
+
+
+RATES = [(fs.L2Ball(1.0, dim=None), 0.5), (fs.L2Ball(1.0, dim=None), 0.2), (SETS["intersection"], 0.3)]
+
+
+@pytest.mark.parametrize(("set", "rate"), RATES, ids=str)
+def test_plain_steps_at_any_stable_rate_are_projected_gradient_steps(set, rate):
+    """They converge at a constant rate below 2/L, and follow the textbook's iteration to rounding."""
+    x = torch.zeros(2, 3, dtype=F64, requires_grad=True)
+    problem = fs.Problem([x])
+    problem.constrain("0", set)
+    bound = problem.constraints[0].bound
+    optimizer = problem.attach(torch.optim.SGD([x], lr=rate))
+    for _ in range(60):
+        optimizer.zero_grad()
+        problem.loss(objective(x)).backward()
+        expected = bound.project(x.detach() - rate * x.grad)
+        optimizer.step()
+        torch.testing.assert_close(x.detach(), expected, atol=1e-9, rtol=0)
+    assert stationarity(x, bound) < 1e-3
+
+
+def test_parameter_groups_have_rates_of_their_own():
+    tensors = [torch.zeros(3, dtype=F64, requires_grad=True) for _ in range(2)]
+    problem = fs.Problem(tensors)
+    problem.constrain("*", fs.L2Ball(1.0))
+    groups = [{"params": [x], "lr": rate} for x, rate in zip(tensors, (0.05, 0.5), strict=True)]
+    optimizer = problem.attach(torch.optim.SGD(groups))
+    a = target()[0]
+    for _ in range(5):
+        optimizer.zero_grad()
+        problem.loss(sum((x - a).square().sum() for x in tensors)).backward()
+        expected = [
+            fs.L2Ball(1.0).project(x.detach() - group["lr"] * x.grad)
+            for x, group in zip(tensors, optimizer.param_groups, strict=True)
+        ]
+        optimizer.step()
+        for x, wanted in zip(tensors, expected, strict=True):
+            torch.testing.assert_close(x.detach(), wanted, atol=1e-9, rtol=0)
 
 
 MOMENTS = ["keep", "tangent", "reset"]

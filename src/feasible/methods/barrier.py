@@ -57,7 +57,7 @@ class Barrier(Method):
 
     guarantee = "projected"
     hard = True
-    needs = ("slack",)
+    needs = ("slack", "interior")
 
     def __post_init__(self) -> None:
         check_weight("Barrier", "weight", self.weight)

@@ -70,5 +70,6 @@ def matrix(sets: Iterable[Set]) -> str:
             "" if method.objection(set) is not None else "●" if set.convex else "○"
             for method in specifications.values()
         )
-        lines.append(f"| `{set!r}` | " + " | ".join(marks) + " |")
+        shown = repr(set).replace("|", "\\|")
+        lines.append(f"| `{shown}` | " + " | ".join(marks) + " |")
     return "\n".join(lines) + "\n"

@@ -102,8 +102,8 @@ class Method(ABC):
 
     # -- around the optimizer's step, for all weights of one set at once ------------------------------
 
-    def gradient_(self, points: Sequence[Tensor], gradients: Sequence[Tensor], set: Set) -> None:
-        """Replace, in place, what the optimizer is shown as the gradients."""
+    def gradient_(self, points: Sequence[Tensor], gradients: Sequence[Tensor], set: Set, rate: float) -> None:
+        """Replace, in place, what the optimizer is shown as the gradients; ``rate`` is its learning rate."""
 
     def acts_after_step(self, set: Set) -> bool:
         """Whether ``correct`` ever has anything to do."""

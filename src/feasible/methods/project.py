@@ -15,8 +15,12 @@ from feasible.sets import Frozen, Set
 
 __all__ = ["Project"]
 
-MAPPING_STEP = 0.01
-"""The t of the gradient mapping: small, so that it follows the gradient wherever there is room."""
+MAPPING_STEP = 2.0**-7
+"""The least t of the gradient mapping: small, so that it follows the gradient wherever there is room.
+
+Larger learning rates are taken as t themselves: ``x − t · mapping = P(x − t g)``, so that a plain step is a
+projected gradient step. With a smaller t it would overshoot, and may end in a cycle.
+"""
 
 
 @final
@@ -26,7 +30,7 @@ class Project(Method):
 
     On a convex set that couples its entries, an optimizer with per-entry step sizes would end at a wrong
     point: there the gradient is first replaced by the gradient mapping ``(P x − P(P x − t g)) / t``, which
-    is zero exactly where the constrained problem is stationary.
+    is zero exactly where the constrained problem is stationary (t is the learning rate, at least 0.01).
 
     Args:
         every: project after every so many steps (and at the end). In between gradients are taken outside,
@@ -82,15 +86,15 @@ class Project(Method):
             slot.leaf.requires_grad_(True)
 
     def replaces_gradients(self, set: Set) -> bool:
-        """On convex sets that couple their entries, unless the user decided otherwise."""
+        """Where the set needs it, unless the user decided otherwise."""
         if self.tangent == "auto":
-            return set.convex and not set.separable
-        return self.tangent and set.convex
+            return set.needs_tangent
+        return self.tangent and (set.convex or set.needs_tangent)
 
-    def gradient_(self, points: Sequence[Tensor], gradients: Sequence[Tensor], set: Set) -> None:
+    def gradient_(self, points: Sequence[Tensor], gradients: Sequence[Tensor], set: Set, rate: float) -> None:
         """The gradient mappings, taken at members: between projections a weight may be outside."""
         members = points if self.every == 1 else [set.project(point) for point in points]
-        set.reduce_gradients_(members, gradients, MAPPING_STEP)
+        set.reduce_gradients_(members, gradients, max(MAPPING_STEP, rate))
 
     def corrects(self, step: int) -> bool:
         """At every so many steps."""

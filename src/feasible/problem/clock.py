@@ -21,7 +21,7 @@ from feasible.sets import Set
 
 @dataclass(eq=False)
 class Group:
-    """Weights of one set, method, device and dtype: they are projected together."""
+    """Weights of one set, method, device and dtype (and rate): they are projected together."""
 
     method: Method
     set: Set
@@ -49,7 +49,7 @@ class Group:
             plain_weights.append(weight)
             plain_gradients.append(grad)
         if plain_weights:
-            self.method.gradient_(plain_weights, plain_gradients, self.set)
+            self.method.gradient_(plain_weights, plain_gradients, self.set, self._rate)
 
     def _replace_one(
         self, constraint: Constraint, weight: Tensor, grad: Tensor, sign: float, scale: Tensor | None
@@ -58,7 +58,7 @@ class Group:
         factor = sign if scale is None else sign / scale
         dense = (grad.to_dense() if grad.is_sparse else grad) * factor
         constraint.raw_gradient = dense.clone()
-        self.method.gradient_([weight], [dense], self.set)
+        self.method.gradient_([weight], [dense], self.set, self._rate)
         dense = dense / factor
         if grad.is_sparse:
             indices = grad.coalesce().indices()
@@ -67,6 +67,12 @@ class Group:
             )
         else:
             grad.copy_(dense)
+
+    @property
+    def _rate(self) -> float:
+        """The learning rate; a rate in a tensor would have to be read back, and counts as small."""
+        rate = self.constraints[0].options.get("lr", 0.0)
+        return 0.0 if isinstance(rate, Tensor) else float(rate)
 
     def _copy(self, slot: Slot, grad: Tensor) -> Tensor:
         kept = self._raw.get(id(slot))
@@ -96,16 +102,14 @@ class Attachment:
 
     def plan(self, constraints: Sequence[Constraint]) -> None:
         """Group what this optimizer owns; called again whenever constraints or parameter groups change."""
-        signs = {
-            id(parameter): -1.0 if group.get("maximize") else 1.0
-            for group in self.optimizer.param_groups
-            for parameter in group["params"]
+        options = {
+            id(parameter): group for group in self.optimizer.param_groups for parameter in group["params"]
         }
         owned = []
         for constraint in constraints:
-            if constraint.slot is not None and id(constraint.slot.refresh()) in signs:
+            if constraint.slot is not None and id(constraint.slot.refresh()) in options:
                 constraint.follow_weight()
-                constraint.sign = signs[id(constraint.slot.leaf)]
+                constraint.options = options[id(constraint.slot.leaf)]
                 owned.append(constraint)
         self.groups = group_weights(owned)
         self.mapping = [group for group in self.groups if group.method.replaces_gradients(group.set)]
@@ -123,15 +127,17 @@ class Attachment:
 
 
 def group_weights(constraints: Sequence[Constraint]) -> list[Group]:
-    """Constraints on weights whose method acts around the step, by method, set, device and dtype."""
+    """Constraints on weights whose method acts around the step, by all that lets them be treated at once."""
     groups: dict[tuple[Any, ...], Group] = {}
     for constraint in constraints:
         method, slot = constraint.method, constraint.slot
         if slot is None or not constraint.enabled:
             continue
-        if not (method.acts_after_step(constraint.bound) or method.replaces_gradients(constraint.bound)):
+        replaces = method.replaces_gradients(constraint.bound)
+        if not (replaces or method.acts_after_step(constraint.bound)):
             continue
-        key = (method, constraint.bound, slot.leaf.device, slot.leaf.dtype)
+        rates = id(constraint.options) if replaces else None
+        key = (method, constraint.bound, slot.leaf.device, slot.leaf.dtype, rates)
         group = groups.setdefault(key, Group(method, constraint.bound, [], []))
         group.constraints.append(constraint)
         group.slots.append(slot)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -60,8 +60,8 @@ class Constraint:
     """The value that the last term was computed from."""
     raw_gradient: Tensor | None = None
     """The weight's descent direction, negated, before the method replaced it."""
-    sign: float = 1.0
-    """−1 where the weight's optimizer maximises."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The parameter group of the weight in its optimizer: learning rate, direction, …"""
     saturation: float | None = None
     """Share of saturated entries when the chart was taken away."""
     _shape: tuple[int, ...] = ()
@@ -88,6 +88,11 @@ class Constraint:
         """Let the constraint act, or rest with its steps and its state as they are."""
         ticks = self.ticks
         self.enabled, self.ticks = on, ticks
+
+    @property
+    def sign(self) -> float:
+        """−1 where the weight's optimizer maximises."""
+        return -1.0 if self.options.get("maximize") else 1.0
 
     @property
     def has_term(self) -> bool:

@@ -101,6 +101,14 @@ class Set(ABC):
         for tensor in tensors:
             tensor.copy_(self.project(tensor))
 
+    @property
+    def needs_tangent(self) -> bool:
+        """Whether an optimizer with a step size per entry must be shown gradients along the set.
+
+        Convex sets that couple their entries, and smooth surfaces; on a discrete set the mapping would be 0.
+        """
+        return self.convex and not self.separable
+
     def reduce_gradients_(self, points: Sequence[Tensor], gradients: Sequence[Tensor], t: float) -> None:
         """Replace gradients, in place, by the gradient mappings ``(x − P(x − t g)) / t`` at members x.
 

@@ -85,6 +85,8 @@ class Sphere(Vectors):
         """Whether each norm is the radius, up to rounding."""
         return self._is_length(precise_norm(x, self.dim), x.dtype)
 
+    needs_tangent = True
+
     def reduce_gradients_(self, points: Sequence[Tensor], gradients: Sequence[Tensor], t: float) -> None:
         """The gradients without their radial part."""
         for x, g in zip(points, gradients, strict=True):

@@ -103,6 +103,8 @@ class Stiefel(Matrices, NearestPoint):
         point, moved = _tall(wide(x), x), _tall(wide(direction), x)
         return _tall(moved - point @ mirror(point.mT @ moved), x).to(direction.dtype)
 
+    needs_tangent = True
+
     def reduce_gradients_(self, points: Sequence[Tensor], gradients: Sequence[Tensor], t: float) -> None:
         """The gradients put onto the tangent space, which is flat and the same in both directions."""
         for x, g in zip(points, gradients, strict=True):
