@@ -142,7 +142,8 @@ class Problem:
             per: ``"value"``: a fixed shape, a multiplier an element. ``"sample"``: dimension 0 is a batch,
                 and every sample must be in the set; a multiplier method compares their reduced distance with
                 ``tolerance``. ``"index"``: a pair (value, index) is handed in, and each of ``size`` samples
-                has its own multiplier.
+                has its own multiplier; its terms are added up over all samples (size/batch times the sum over
+                the batch), so that penalties are small numbers there.
             size: the number of samples for ``per="index"``.
             reduction: of the samples' distances: ``"mean"``, or the p > 0 of a p-mean.
             tolerance: what the reduced distance may be; ``None``: a thousandth of the first value's RMS.
