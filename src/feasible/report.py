@@ -342,7 +342,9 @@ def _number(value: float | None) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
+    if value is None:
+        return "–"
+    return "<0.1%" if 0 < value < 0.001 else f"{value:.1%}"
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """When a step counts: accumulation, closures, skipped steps, several optimizers, hooks that come and go."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -640,3 +641,37 @@ def test_names_are_canonical_inside_wrappers(name, method):
     problem.finish()
     assert list(plain.state_dict()) == keys
     assert bool((plain[0].weight >= 0).all())
+
+
+def skipping_loop(value_of, steps=12):
+    """A loop that leaves out steps whose loss is not finite, as people write it."""
+    x = torch.tensor([1.0], requires_grad=True)
+    problem = fs.Problem([x])
+    handle = problem.require("c", fs.Equal(0.0), by=fs.AugmentedLagrangian(penalty=1.0, dual_lr=0.1))
+    optimizer = problem.attach(torch.optim.SGD([x], lr=0.01))
+    losses = []
+    for step in range(steps):
+        optimizer.zero_grad()
+        loss = problem.loss((x**2).sum(), c=value_of(x, step))
+        losses.append(float(loss.detach()))
+        if math.isfinite(losses[-1]):
+            loss.backward()
+            optimizer.step()
+    return losses, handle
+
+
+def test_a_step_left_out_because_of_nan_does_not_spoil_the_next():
+    losses, handle = skipping_loop(lambda x, step: x.sum() * (float("nan") if step == 5 else 1.0))
+    assert [math.isfinite(loss) for loss in losses] == [step != 5 for step in range(12)]
+    assert bool(handle.multiplier.isfinite().all())
+
+
+def test_a_loss_that_is_never_backpropagated_moves_no_multiplier():
+    x = torch.tensor([1.0], requires_grad=True)
+    problem = fs.Problem([x])
+    handle = problem.require("c", fs.Equal(0.0), by=fs.AugmentedLagrangian(penalty=1.0, dual_lr=0.1))
+    optimizer = problem.attach(torch.optim.SGD([x], lr=0.0))
+    problem.loss((x**2).sum(), c=x.sum() + 100)  # a validation pass that forgot no_grad
+    problem.loss((x**2).sum(), c=x.sum()).backward()
+    optimizer.step()
+    assert float(handle.multiplier) == pytest.approx(0.1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -205,17 +206,18 @@ class Clock:
 
     def open_window(self) -> None:
         """Called by ``loss``: drop what a step that never came has left behind."""
+        self.moment.call += 1
         if self.moment.closure is None and self._backward_ran and self._no_gradients():
-            self.moment.window += 1
-            self._backward_ran = False
+            self.close_window()
 
     def watch(self, loss: Tensor) -> None:
         """Notice when a backward pass goes through this loss (a hook on its node is the cheapest there is)."""
-        if not self._backward_ran and loss.grad_fn is not None:
-            loss.grad_fn.register_prehook(self._mark_backward)
+        if loss.grad_fn is not None:
+            loss.grad_fn.register_prehook(partial(self._mark_backward, self.moment.call))
 
-    def _mark_backward(self, gradients: object) -> None:
+    def _mark_backward(self, call: int, gradients: object) -> None:
         self._backward_ran = True
+        self.moment.backed.add(call)
 
     def _no_gradients(self) -> bool:
         # Without an attached optimizer nobody says which gradients count: only the tick closes the window.
@@ -226,6 +228,7 @@ class Clock:
     def close_window(self) -> None:
         """Called by the tick."""
         self.moment.window += 1
+        self.moment.backed.clear()
         self._backward_ran = False
 
     # -- hooks -------------------------------------------------------------------------------------

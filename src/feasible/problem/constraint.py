@@ -237,6 +237,7 @@ class Constraint:
         if not self.window.is_open(self.moment):
             return
         assert self.measure is not None
+        self.window.keep_backed(self.moment)
         for key, new in self.measure.update(self.state, self.ticks, full, self.window).items():
             old = self.state[key]
             if not isinstance(self.measure, IndexedSample):

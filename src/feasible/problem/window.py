@@ -19,13 +19,17 @@ class Moment:
     """Counts up whenever a new window opens."""
     closure: int | None = None
     """The number of the closure that is running, if one is."""
+    call: int = 0
+    """Counts the calls of ``loss``."""
+    backed: set[int] = field(default_factory=set)
+    """The calls of ``loss`` in this window that a backward pass went through."""
 
 
 @dataclass
 class Window:
     """Values and their weights, or values and their sample indices, of the present window."""
 
-    records: list[tuple[Tensor, int, Tensor | None]] = field(default_factory=list)
+    records: list[tuple[Tensor, int, Tensor | None, int]] = field(default_factory=list)
     _window: int = -1
     _closure: int | None = None
     _mark: int = 0
@@ -40,11 +44,17 @@ class Window:
             if self._closure != moment.closure:
                 self._closure, self._mark = moment.closure, len(self.records)
             del self.records[self._mark :]
-        self.records.append((value, weight, index))
+        self.records.append((value, weight, index, moment.call))
 
     def is_open(self, moment: Moment) -> bool:
         """Whether anything has been recorded in the present window."""
         return self._window == moment.window and bool(self.records)
+
+    def keep_backed(self, moment: Moment) -> None:
+        """Forget values of losses that were never backpropagated: a skipped step, a validation pass."""
+        backed = [record for record in self.records if record[3] in moment.backed]
+        if backed:
+            self.records = backed
 
     def mean(self) -> Tensor:
         """The weighted mean of what this process has recorded; NaN where that was nothing but empty batches."""
@@ -58,19 +68,22 @@ class Window:
         if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
             return self.mean()
         total, weight = self._sums()
-        both = torch.cat([total.reshape(-1), total.new_full((1,), float(weight))])
+        both = torch.stack([total, weight])
         dist.all_reduce(both)
-        return (both[:-1] / both[-1]).reshape(total.shape)
+        return both[0] / both[1]
 
     def samples(self) -> tuple[Tensor, Tensor]:
         """All values of the window side by side with their indices."""
-        indices = [index for _, _, index in self.records if index is not None]
+        indices = [index for _, _, index, _ in self.records if index is not None]
         if len(self.records) == 1:
             return self.records[0][0], indices[0]
-        return torch.cat([value for value, _, _ in self.records]), torch.cat(indices)
+        return torch.cat([record[0] for record in self.records]), torch.cat(indices)
 
-    def _sums(self) -> tuple[Tensor, int]:
-        total = self.records[0][0] * self.records[0][1]
-        for value, weight, _ in self.records[1:]:
-            total = total + value * weight
-        return total, sum(weight for _, weight, _ in self.records)
+    def _sums(self) -> tuple[Tensor, Tensor]:
+        """Weighted values and weights, entry by entry; what is not finite has no weight."""
+        total = weight = torch.zeros_like(self.records[0][0])
+        for value, share, _, _ in self.records:
+            finite = value.isfinite()
+            total = total + torch.where(finite, value, 0.0) * share
+            weight = weight + finite * share
+        return total, weight
