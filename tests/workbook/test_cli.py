@@ -331,7 +331,12 @@ def _process(folder: Path, *words: str, **options: object) -> subprocess.Popen[s
     (folder / "tiny.toml").write_text(TINY, encoding="utf-8")
     command = [sys.executable, "-m", "feasible", *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen(command, cwd=folder, text=True, **pipes)
+    return subprocess.Popen(command, cwd=folder, text=True, preexec_fn=_listen_to_interrupts, **pipes)
+
+
+def _listen_to_interrupts() -> None:
+    """A shell starts background jobs deaf to Ctrl-C, and their children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_broken_pipe_is_silent(tmp_path: Path):
