@@ -112,6 +112,7 @@ class Problem:
         """Keep weights (or the entries that a bool mask picks) exactly as they are now.
 
         Short for ``constrain(pattern, Frozen())`` and ``constrain(pattern, Frozen().where(mask))``.
+        Load pretrained weights first: the values are taken here, and ``finish`` restores them.
 
         Raises:
             ValueError: nothing matches, or the mask has another shape.

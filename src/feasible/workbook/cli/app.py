@@ -127,7 +127,7 @@ def report(
 @app.command
 def check(
     checkpoint: Annotated[Path, Parameter(help="A .safetensors, .pt or .pth file of a state dict.")],
-    rules: Annotated[Path, Parameter(help="A TOML file of [[constraints]], or an experiment.")],
+    rules: Annotated[Path, Parameter(help="A TOML file of [[constraints]], such as an experiment's.")],
     /,
     *,
     quiet: Quiet = False,
