@@ -30,7 +30,7 @@ class Project(Method):
 
     On a convex set that couples its entries, an optimizer with per-entry step sizes would end at a wrong
     point: there the gradient is first replaced by the gradient mapping ``(P x − P(P x − t g)) / t``, which
-    is zero exactly where the constrained problem is stationary (t is the learning rate, at least 0.01).
+    is zero exactly where the constrained problem is stationary (t is the learning rate, at least 1/128).
 
     Args:
         every: project after every so many steps (and at the end). In between gradients are taken outside,

@@ -30,10 +30,10 @@ def check_spec(name: str, spec: ValueSpec) -> None:
     """Raise where an argument of ``require`` is out of range."""
     if spec.per not in ("value", "sample", "index"):
         raise ValueError(f'{name}: per must be "value", "sample" or "index", got {spec.per!r}.')
-    if (spec.per == "index") != (spec.size is not None) or (spec.size is not None and spec.size < 1):
-        raise ValueError(
-            f'{name}: size=N (≥ 1) belongs to per="index", got per={spec.per!r}, size={spec.size!r}.'
-        )
+    if spec.per == "index" and (spec.size is None or spec.size < 1):
+        raise ValueError(f'{name}: per="index" needs size=N, the number of samples (≥ 1), got {spec.size!r}.')
+    if spec.per != "index" and spec.size is not None:
+        raise ValueError(f'{name}: size=N belongs to per="index", got per={spec.per!r}, size={spec.size!r}.')
     if spec.reduction != "mean" and not (isinstance(spec.reduction, (int, float)) and spec.reduction >= 1):
         raise ValueError(
             f'{name}: reduction must be "mean" or the p ≥ 1 of a p-mean, got {spec.reduction!r}.'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -30,6 +30,9 @@ def detached(value: Tensor, copy: bool = False) -> Tensor:
 class Measure(ABC):
     """How one constraint reads its value; the same constraint always uses the same measure."""
 
+    batched: ClassVar[bool] = False
+    """Whether dimension 0 is a batch, whose size may change between steps."""
+
     def __init__(self, method: Method, set: Set) -> None:
         self.method = method
         self.set = set
@@ -46,7 +49,7 @@ class Measure(ABC):
 
     def shape(self, value: Tensor) -> tuple[int, ...]:
         """The part of the shape that must not change between steps."""
-        return tuple(value.shape)
+        return tuple(value.shape[1:] if self.batched else value.shape)
 
     def price(self, multiplier: Tensor) -> Tensor:
         """What widening the set by one unit of distance saves: the norms of the multipliers, added up."""
@@ -130,9 +133,7 @@ class WholeValue(Measure):
 class EverySample(Measure):
     """``per="sample"`` without a multiplier: the mean of the method's term over the samples."""
 
-    def shape(self, value: Tensor) -> tuple[int, ...]:
-        """All but the batch dimension."""
-        return tuple(value.shape[1:])
+    batched = True
 
     def pull(
         self,
@@ -163,14 +164,12 @@ AT_MOST_ZERO = Box(upper=0.0)
 class SampleDistance(WholeValue):
     """``per="sample"`` with a multiplier: one inequality, (reduced distance of the samples) − tolerance ≤ 0."""
 
+    batched = True
+
     def __init__(self, method: Method, set: Set, average: str | float | None, reduction: str | float) -> None:
         super().__init__(method, AT_MOST_ZERO, average)
         self.sample_set = set
         self.reduction = reduction
-
-    def shape(self, value: Tensor) -> tuple[int, ...]:
-        """All but the batch dimension."""
-        return tuple(value.shape[1:])
 
     def template(self, value: Tensor) -> Tensor:
         """The reduced distance is one number."""
@@ -215,6 +214,8 @@ class SampleDistance(WholeValue):
 class IndexedSample(Measure):
     """``per="index"``: every one of N samples has its own row of the state."""
 
+    batched = True
+
     def __init__(self, method: Method, set: Set, size: int) -> None:
         super().__init__(method, set)
         self.size = size
@@ -253,10 +254,6 @@ class IndexedSample(Measure):
     def template(self, value: Tensor) -> Tensor:
         """A row for each of the N samples, none of them seen yet."""
         return value.new_full((self.size, *value.shape[1:]), float("nan"), dtype=work_dtype(value)).detach()
-
-    def shape(self, value: Tensor) -> tuple[int, ...]:
-        """All but the batch dimension."""
-        return tuple(value.shape[1:])
 
     def pull(
         self,

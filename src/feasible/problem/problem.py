@@ -146,12 +146,12 @@ class Problem:
                 has its own multiplier; its terms are added up over all samples (size/batch times the sum over
                 the batch), so that penalties are small numbers there.
             size: the number of samples for ``per="index"``.
-            reduction: of the samples' distances: ``"mean"``, or the p > 0 of a p-mean.
+            reduction: of the samples' distances: ``"mean"``, or the p ≥ 1 of a p-mean.
             tolerance: what the reduced distance may be; ``None``: a thousandth of the first value's RMS.
             average: ``None``: multipliers see the mean of the present step; ``"window"``: gradients of all
                 micro-batches use the last step's mean; a number in (0, 1): a running mean with that decay,
                 for noisy values.
-            fn: a function of the model, evaluated where no value is handed in.
+            fn: a function of the model, evaluated where no value is handed in (``per="value"`` only).
 
         Raises:
             ValueError: the name is taken, or an argument is out of range.
