@@ -163,3 +163,12 @@ def test_finish_projects_what_has_drifted_and_takes_the_hooks_off():
     optimizer.step()
     assert problem.report()["head.weight"].guarantee == "broken"
     assert not problem.report().feasible
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_a_thawed_weight_learns_only_if_it_did_before(learns):
+    w = torch.ones(2, requires_grad=learns)
+    handle = fs.Problem([w]).freeze("0")
+    assert not w.requires_grad
+    handle.remove()
+    assert w.requires_grad is learns

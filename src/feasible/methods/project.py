@@ -77,13 +77,12 @@ class Project(Method):
     def install(self, slot: Slot, set: Set) -> None:
         """A weight that is frozen as a whole needs no gradient, and then costs nothing in a step."""
         if isinstance(set, Frozen):
-            slot.leaf.requires_grad_(False)
-            slot.leaf.grad = None
+            slot.hold()
 
     def uninstall(self, slot: Slot, set: Set) -> None:
         """A frozen weight learns again."""
         if isinstance(set, Frozen):
-            slot.leaf.requires_grad_(True)
+            slot.release()
 
     def replaces_gradients(self, set: Set) -> bool:
         """Where the set needs it, unless the user decided otherwise."""

@@ -27,6 +27,8 @@ class Slot:
     """Set while the weight is a function of latent coordinates."""
     original: Tensor | None = None
     """The parameter that a chart has replaced."""
+    learned: bool = True
+    """Whether the weight took gradients before it was held."""
 
     leaf: Tensor = field(init=False)
     """What an optimizer steps: the weight, or its latent coordinates."""
@@ -57,6 +59,16 @@ class Slot:
             new = x if self.chart is None else self.chart.right_inverse(x)
             if new is not leaf:
                 leaf.copy_(new)
+
+    def hold(self) -> None:
+        """Take no gradients: no optimizer moves the weight then."""
+        self.learned = self.leaf.requires_grad
+        self.leaf.requires_grad_(False)
+        self.leaf.grad = None
+
+    def release(self) -> None:
+        """Take gradients again, if it did before."""
+        self.leaf.requires_grad_(self.learned)
 
     def install(self, chart: Chart) -> None:
         """Put latent coordinates under the weight, one new leaf for all its owners."""
