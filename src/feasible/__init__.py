@@ -3,6 +3,7 @@
 from feasible import methods, schedules, sets
 from feasible.errors import UnsupportedError
 from feasible.methods import *
+from feasible.methods.matrix import matrix
 from feasible.problem import Problem
 from feasible.report import Report
 from feasible.sets import *
@@ -13,6 +14,7 @@ __all__ = [
     "Problem",
     "Report",
     "UnsupportedError",
+    "matrix",
     "methods",
     "schedules",
     "sets",

@@ -13,6 +13,7 @@ from torch import Tensor
 from feasible.methods.moments import Moments
 from feasible.methods.slot import Slot
 from feasible.sets import Set
+from feasible.sets.set import needed_fields
 
 State = dict[str, Tensor]
 """Everything a method remembers about one constraint: saved and moved with the problem."""
@@ -49,6 +50,11 @@ class Method(ABC):
     """The optional functions of a set that it uses."""
     convex_only: ClassVar[bool] = False
     """Whether a non-convex set is refused rather than served as a heuristic."""
+
+    @classmethod
+    def example(cls) -> Method:
+        """A method of this kind for tables of what there is: 1 for every number that it needs."""
+        return cls(**dict.fromkeys(needed_fields(cls), 1.0))
 
     @property
     def automatic(self) -> bool:

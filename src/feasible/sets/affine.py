@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Self, final
 
 import torch
 from torch import Tensor
@@ -57,6 +57,11 @@ class Affine(LinearVectors[RowSpace]):
         A, b = finite_tensor("Affine", "A", self.A), finite_tensor("Affine", "b", self.b)
         check_system("Affine", ("A", "b"), A, b)
         self._derive(row_space("Affine", A, b), A=A, b=b)
+
+    @classmethod
+    def example(cls) -> Self:
+        """Two numbers whose sum is 1."""
+        return cls(torch.ones(1, 2), torch.ones(1))
 
     @property
     def size(self) -> float:

@@ -52,6 +52,13 @@ class Where(Set):
             )
         object.__setattr__(self, "mask", self.mask.detach().clone())
 
+    @classmethod
+    def example(cls) -> Set:
+        """One of two entries."""
+        from feasible.sets.elementwise import NonNegative
+
+        return NonNegative().where(torch.tensor([True, False]))
+
     @property
     def convex(self) -> bool:  # type: ignore[override]
         """As the inner set."""
@@ -198,6 +205,13 @@ class Flatten(Set):
 
     inner: Set
     start_dim: int = 0
+
+    @classmethod
+    def example(cls) -> Set:
+        """A ball for each row."""
+        from feasible.sets.balls import L2Ball
+
+        return L2Ball(1.0).flatten(1)
 
     @property
     def convex(self) -> bool:  # type: ignore[override]

@@ -48,6 +48,11 @@ class Candidates(Vectors):
     def __post_init__(self) -> None:
         object.__setattr__(self, "tensors", _distinct(_stacked(self.tensors)))
 
+    @classmethod
+    def example(cls) -> Self:
+        """Two tensors to choose from."""
+        return cls([torch.zeros(2), torch.ones(2)])
+
     @property
     def stack(self) -> Tensor:
         """All candidates along dimension 0."""

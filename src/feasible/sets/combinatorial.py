@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Self, final
 
 import torch
 from torch import Tensor
@@ -197,6 +197,11 @@ class NofM(Sparse):
                 f"NofM: n and m must be whole numbers with 1 ≤ n ≤ m, got n={self.n!r} and m={self.m!r}.\n"
                 "  NofM(2, 4) keeps two of four."
             )
+
+    @classmethod
+    def example(cls) -> Self:
+        """Two of four."""
+        return cls(2, 4)
 
     def check_shape(self, shape: torch.Size) -> None:
         """The length of a vector must be a multiple of m."""

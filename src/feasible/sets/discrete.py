@@ -85,6 +85,11 @@ class FiniteSet(Lattice):
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", _checked_values(self.values))
 
+    @classmethod
+    def example(cls) -> Self:
+        """−1, 0 and 1."""
+        return cls([-1.0, 0.0, 1.0])
+
     @property
     def numbers(self) -> tuple[float, ...]:
         """The values in ascending order."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import Self, final
 
 import torch
 from torch import Tensor
@@ -202,6 +202,11 @@ class Box(Interval):
             object.__setattr__(self, "lower", exactly(self.lower))
             object.__setattr__(self, "upper", exactly(self.upper))
         check_order(exactly(self.lower), exactly(self.upper))
+
+    @classmethod
+    def example(cls) -> Self:
+        """From −1 to 1."""
+        return cls(-1.0, 1.0)
 
     @property
     def bounds(self) -> tuple[Bound, Bound]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import NamedTuple, Self, final
 
 import torch
 from torch import Tensor
@@ -66,6 +66,11 @@ class HalfSpace(LinearVectors[UnitInequality]):
         exact = widest(normal).reshape(-1)
         length = largest * float(torch.linalg.vector_norm(exact / largest))
         self._derive(UnitInequality(exact / length, offset / length), normal=normal, offset=offset)
+
+    @classmethod
+    def example(cls) -> Self:
+        """Two numbers whose sum is at most 1."""
+        return cls(torch.ones(2), 1.0)
 
     @property
     def size(self) -> float:

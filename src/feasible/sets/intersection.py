@@ -15,7 +15,7 @@ from feasible.errors import UnsupportedError
 from feasible.sets.bounds import Bound, exactly
 from feasible.sets.discrete import common_values
 from feasible.sets.dykstra import dykstra, meet
-from feasible.sets.elementwise import Box, Interval
+from feasible.sets.elementwise import Box, Interval, NonNegative
 from feasible.sets.precision import widest
 from feasible.sets.set import Set
 from feasible.sets.units import keep_members, vector_norm, vector_sum
@@ -56,6 +56,13 @@ class Intersection(Set):
                 )
         # The iteration ends on the last part: an exact one there, and the point obeys it to the bit.
         object.__setattr__(self, "parts", tuple(sorted(self.parts, key=lambda part: part.exact)))
+
+    @classmethod
+    def example(cls) -> Set:
+        """What a ball and the orthant have in common."""
+        from feasible.sets.balls import L2Ball
+
+        return L2Ball(1.0) & NonNegative()
 
     @property
     def separable(self) -> bool:  # type: ignore[override]

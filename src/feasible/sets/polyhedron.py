@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, final
+from typing import NamedTuple, Self, final
 
 import torch
 from torch import Tensor
@@ -137,6 +137,11 @@ class Polyhedron(LinearVectors[Conditions]):
     def size(self) -> float:
         """Largest distance of a polyhedron from 0, or 1."""
         return self.derived.reach or 1.0
+
+    @classmethod
+    def example(cls) -> Self:
+        """Two numbers of at most 1."""
+        return cls(torch.eye(2), torch.ones(2))
 
     def check_shape(self, shape: torch.Size) -> None:
         """The vectors must be as long as the rows of G, and their batch must take those of h and b."""

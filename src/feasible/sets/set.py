@@ -122,6 +122,13 @@ class Set(ABC):
             nearest = wide.project(exact)
             g.copy_((nearest - wide.project(nearest - t * widest(g))) / t)
 
+    # -- example -----------------------------------------------------------------------------------
+
+    @classmethod
+    def example(cls) -> Set:
+        """A set of this kind for tables of what there is: 1 for every number that it needs."""
+        return cls(**dict.fromkeys(needed_fields(cls), 1))
+
     # -- binding -----------------------------------------------------------------------------------
 
     def bind(self, like: Tensor) -> Self:
@@ -255,6 +262,16 @@ class Set(ABC):
             ):
                 shown.append(f"{field.name}={short(value)}")
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def needed_fields(kind: type[Any]) -> list[str]:
+    """Names of the arguments that a dataclass cannot be made without."""
+    missing = dataclasses.MISSING
+    return [
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.init and field.default is missing and field.default_factory is missing
+    ]
 
 
 def contents(value: Any) -> Any:

@@ -52,6 +52,14 @@ class Union(Set):
                 "  Give them the same dim, or constrain different tensors."
             )
 
+    @classmethod
+    def example(cls) -> Set:
+        """Two sets of vectors."""
+        from feasible.sets.simplex import Simplex
+        from feasible.sets.sphere import Sphere
+
+        return Simplex() | Sphere(2.0)
+
     @property
     def discrete(self) -> bool:  # type: ignore[override]
         """Only if every part is."""
