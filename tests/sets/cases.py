@@ -31,6 +31,7 @@ HALF_INFINITE = torch.tensor([0.0, -inf, 0.5, -inf])
 MASK = torch.tensor([[True, False, True, True], [False, False, True, False], [True, True, True, True]])
 HALF_LINE_CHARTS = (None, "softplus", "exp", "square", "relu")
 INTERVAL_CHARTS = (None, "tanh", "sine")
+SIMPLEX_CHARTS = (None, "stick-breaking")
 MATRIX = ((3, 4),)
 VECTORS = ((3, 4), (6,), (2, 2, 3))
 
@@ -127,6 +128,7 @@ CASES: list[SetCase] = [
         Simplex(),
         VECTORS,
         solver(lambda p: [p >= 0, cp.sum(p) == 1]),
+        charts=SIMPLEX_CHARTS,
         minus_infinity=True,
         rejects=[
             (lambda: Simplex(0), "total must be positive, got 0"),
@@ -137,8 +139,18 @@ CASES: list[SetCase] = [
         ],
         misfits=[((2, 0), "is empty: a vector without entries"), ((), "works along dimension -1")],
     ),
-    SetCase(Simplex(2.5, dim=0), MATRIX, solver(lambda p: [p >= 0, cp.sum(p) == 2.5], dim=0)),
-    SetCase(Simplex(1e-3, dim=None), MATRIX, solver(lambda p: [p >= 0, cp.sum(p) == 1e-3], dim=None)),
+    SetCase(
+        Simplex(2.5, dim=0),
+        MATRIX,
+        solver(lambda p: [p >= 0, cp.sum(p) == 2.5], dim=0),
+        charts=SIMPLEX_CHARTS,
+    ),
+    SetCase(
+        Simplex(1e-3, dim=None),
+        MATRIX,
+        solver(lambda p: [p >= 0, cp.sum(p) == 1e-3], dim=None),
+        charts=SIMPLEX_CHARTS,
+    ),
     SetCase(
         SumTo(1.0),
         VECTORS,

@@ -69,11 +69,40 @@ def test_large_common_shifts_do_not_spoil_the_sum() -> None:
     assert SumTo(1.0).contains(SumTo(1.0).chart()(latent)).all()
 
 
-def test_simplex_vertices_move_inside_by_a_hundredth() -> None:
-    chart = Simplex(2.0).chart()
+@pytest.mark.parametrize("kind", ["softmax", "stick-breaking"])
+def test_simplex_vertices_move_inside_by_a_hundredth(kind: str) -> None:
+    chart = Simplex(2.0).chart(kind)
     vertex = torch.tensor([2.0, 0.0, 0.0, 0.0])
     returned = chart(chart.right_inverse(vertex))
     assert Simplex(2.0).contains(returned)
     assert torch.allclose(returned, vertex, atol=0.02)
     assert (returned > 0).all()
-    assert chart.saturated(torch.tensor([100.0, 0.0, 0.0, 0.0])).all()
+    assert chart.saturated(torch.tensor([100.0, 0.0, 0.0, 0.0]))[0]
+
+
+@pytest.mark.parametrize("kind", ["softmax", "stick-breaking"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_charts_of_long_vectors_stay_on_the_simplex(kind: str, dtype: torch.dtype) -> None:
+    for scale in (1.0, 10.0):
+        latent = (scale * torch.randn(3, 1000)).to(dtype)
+        assert Simplex().contains(Simplex().chart(kind)(latent)).all()
+
+
+def test_stick_breaking_is_the_one_that_torch_has() -> None:
+    latent = torch.randn(4, 6, dtype=DOUBLE)
+    chart = Simplex().chart("stick-breaking")
+    expected = torch.distributions.transforms.StickBreakingTransform()(latent[:, :-1])
+    assert torch.allclose(chart(latent), expected)
+    assert torch.allclose(chart(torch.zeros(5)), torch.full((5,), 0.2))
+    member = Simplex().sample((20, 6)).double()
+    away = member.amin(-1) > 1e-2 / 6
+    assert torch.allclose(chart(chart.right_inverse(member))[away], member[away])
+
+
+def test_breaks_that_took_everything_are_lifted() -> None:
+    chart = Simplex().chart("stick-breaking")
+    latent = torch.tensor([30.0, 0.0, -20.0, 0.0])
+    flat = chart.saturated(latent)
+    assert flat.tolist() == [True, False, True, False]
+    chart.floor_(latent, flat, 0.01)
+    assert torch.allclose(chart.relative_slope(latent)[flat], torch.full((2,), 0.01), rtol=1e-3)

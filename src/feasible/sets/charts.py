@@ -194,6 +194,68 @@ class SoftmaxChart(Chart):
         latent.copy_(torch.where(wanted, torch.maximum(latent, top + _log(slope)), latent))
 
 
+class StickBreakingChart(SoftmaxChart):
+    """``p_k = σ(z_k − log(n − k)) · (total − p_1 − … − p_{k−1})`` along ``dim``: the open simplex, piece by piece.
+
+    Every coordinate breaks its share off the stick that is left; the last piece is the rest, and the last
+    coordinate is idle. Coordinates 0 are the uniform vector. A piece behind a break that took everything is
+    revived by that break: slopes are those within the stick that is left.
+
+    Source: Stan Reference Manual, section *Simplex transform*.
+    """
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """The vectors at these coordinates."""
+        return along(self.dim, latent, self._pieces)
+
+    def _pieces(self, latent: Tensor) -> Tensor:
+        break_at = wide(latent)[..., :-1] - _equal_share(latent)
+        taken, left = nn.functional.logsigmoid(break_at), nn.functional.logsigmoid(-break_at).cumsum(-1)
+        nothing = torch.zeros_like(wide(latent)[..., :1])
+        logarithms = torch.cat([taken, nothing], -1) + torch.cat([nothing, left], -1)
+        # The logarithms of a vector that sums to 1 are its own logits: softmax mends what rounding did to the sum.
+        return (self.total * torch.softmax(logarithms, -1)).to(latent.dtype)
+
+    def right_inverse(self, x: Tensor) -> Tensor:
+        """``log p_k − log(p_{k+1} + …) + log(n − k)``; entries below a hundredth of the mean are moved there."""
+        return along(self.dim, x, self._breaks)
+
+    def _breaks(self, x: Tensor) -> Tensor:
+        pieces = (wide(x) / self.total).clamp_min(1e-2 / max(x.shape[-1], 1))
+        left = pieces.flip(-1).cumsum(-1).flip(-1)[..., 1:]
+        breaks = torch.log(pieces[..., :-1]) - torch.log(left) + _equal_share(x)
+        return torch.cat([breaks, torch.zeros_like(pieces[..., :1])], -1).to(x.dtype)
+
+    def relative_slope(self, latent: Tensor) -> Tensor:
+        """``σ (1 − σ)`` of each break relative to that of the uniform vector; 1 for the idle coordinate."""
+        return along(self.dim, latent.detach(), self._slopes)
+
+    def _slopes(self, latent: Tensor) -> Tensor:
+        share = _equal_share(latent)
+        taken = torch.sigmoid(latent[..., :-1] - share)
+        slope = taken * (1 - taken) / (torch.sigmoid(share) * torch.sigmoid(-share))
+        return torch.cat([slope, torch.ones_like(latent[..., :1])], -1)
+
+    def floor_(self, latent: Tensor, wanted: Tensor, slope: float) -> None:
+        """Bring breaks back that take nearly nothing or nearly everything."""
+        latent.copy_(
+            torch.where(wanted, along(self.dim, latent, lambda rows: self._lifted(rows, slope)), latent)
+        )
+
+    def _lifted(self, latent: Tensor, slope: float) -> Tensor:
+        share = _equal_share(latent)
+        # σ(z)(1 − σ(z)) = 1 / (2 + 2 cosh z)
+        furthest = torch.acosh(((1 + torch.cosh(share)) / slope - 1).clamp_min(1))
+        breaks = torch.maximum(torch.minimum(latent[..., :-1], share + furthest), share - furthest)
+        return torch.cat([breaks, latent[..., -1:]], -1)
+
+
+def _equal_share(rows: Tensor) -> Tensor:
+    """``log(n − k)`` for k = 1, …, n − 1: a break at its negative takes an (n − k + 1)-th of what is left."""
+    work = wide(rows)
+    return torch.arange(rows.shape[-1] - 1, 0, -1, dtype=work.dtype, device=rows.device).log()
+
+
 class BallChart(Chart):
     """``radius · z / √(radius² + ‖z‖²)`` along ``dim``: the open ball."""
 

@@ -10,11 +10,13 @@ from typing import final
 import torch
 from torch import Tensor
 
-from feasible.sets.charts import Chart, SoftmaxChart, SumChart
+from feasible.sets.charts import Chart, SoftmaxChart, StickBreakingChart, SumChart
 from feasible.sets.precision import roundoff, uniform, wide
 from feasible.sets.units import Vectors, along, is_differentiated, is_plain_cpu, keep_members, shift_to_sum
 
 __all__ = ["Simplex", "SumTo"]
+
+CHARTS = {"softmax": SoftmaxChart, "stick-breaking": StickBreakingChart}
 
 
 @final
@@ -184,9 +186,9 @@ class Simplex(Vectors):
         )
 
     def chart(self, kind: str | None = None) -> Chart:
-        """``"softmax"``: ``total · softmax(z)``."""
-        check_kind(self, kind, ("softmax",))
-        return SoftmaxChart(self.total, self.dim)
+        """``"softmax"`` (default): ``total · softmax(z)``; ``"stick-breaking"``: shares of what is left."""
+        check_kind(self, kind, tuple(CHARTS))
+        return CHARTS[kind or "softmax"](self.total, self.dim)
 
     def tangent(self, x: Tensor, direction: Tensor) -> Tensor:
         """Nearest direction that sums to 0 and is ≥ 0 where x is 0."""
