@@ -8,7 +8,7 @@ WORKERS ?= 2
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow check install format benchmarks clean
+.PHONY: demo test test-slow check install format docs benchmarks clean
 
 demo: .venv/.workbook
 	$(BIN)/feasible demo
@@ -16,7 +16,7 @@ demo: .venv/.workbook
 test: .venv/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
-test-slow: .venv/.dev
+test-slow: .venv/.dev .venv/.docs
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow
 
 check: .venv/.dev
@@ -31,11 +31,15 @@ format: .venv/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: .venv/.docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/build/html
+	@echo "docs/build/html/index.html"
+
 benchmarks: .venv/.dev
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis runs
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis runs docs/build docs/reference
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "feasible needs Python 3.11 or newer; choose one with PYTHON=python3.12")'
@@ -53,3 +57,7 @@ clean:
 .venv/.dev: .venv/.torch $(SOURCES)
 	$(PIP_INSTALL) -e ".[dev]"
 	touch $@ .venv/.workbook
+
+.venv/.docs: .venv/.torch $(SOURCES)
+	$(PIP_INSTALL) -e ".[docs]"
+	touch $@
