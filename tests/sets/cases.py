@@ -192,7 +192,7 @@ CASES: list[SetCase] = [
                 "mask must be a bool tensor, got a tensor of torch.float32",
             ),
             (lambda: Box(0, 1).where(True), "mask must be a bool tensor, got True"),
-            (lambda: Simplex().where(MASK), "its unit is the vector along -1"),
+            (lambda: Simplex().where(MASK), "picks the same entries of every vector along -1"),
         ],
         misfits=[((4, 3), "where: mask has shape (3, 4), which does not broadcast")],
     ),

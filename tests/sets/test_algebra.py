@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.utils import parametrize
 
-from feasible import Box, Equal, Frozen, L2Ball, NonNegative, Simplex, SumTo, UnsupportedError
+from feasible import Box, Equal, Frozen, L2Ball, NonNegative, Simplex, SumTo
 
 MASK = torch.tensor([True, False, True])
 
@@ -127,8 +127,3 @@ def test_barriers_of_intersections_add_up_per_unit() -> None:
     expected = NonNegative().barrier(x).sum(-1) + L2Ball(1.0).barrier(x)
     assert torch.allclose(both.barrier(x), expected)
     assert len(both.slack(x)) == 2
-
-
-def test_vectors_of_masked_sets_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match=r"Simplex\(\)\.where\(mask\) has no meaning entry by entry"):
-        Simplex().where(MASK)

@@ -14,13 +14,14 @@ from feasible.errors import UnsupportedError
 from feasible.sets.bounds import check_broadcast
 from feasible.sets.charts import Chart, FlattenChart, WhereChart
 from feasible.sets.set import Set, short
+from feasible.sets.wrapping import Wrapping, operand
 
 __all__ = ["Flatten", "Where"]
 
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class Where(Set):
+class Where(Wrapping):
     """A constraint on the entries that a mask picks; the others are free. Made by ``set.where(mask)``.
 
     ``project(x)`` projects the picked entries and returns the others with the same bits.
@@ -42,9 +43,7 @@ class Where(Set):
     mask: Tensor
 
     def __post_init__(self) -> None:
-        if not isinstance(self.mask, Tensor) or self.mask.dtype != torch.bool:
-            got = f"a tensor of {self.mask.dtype}" if isinstance(self.mask, Tensor) else repr(self.mask)
-            raise ValueError(f"where: mask must be a bool tensor, got {got}. Compare first, as in mask != 0.")
+        check_mask(self.mask)
         if not self.inner.separable:
             raise UnsupportedError(
                 f"{self.inner!r}.where(mask) has no meaning entry by entry: its unit is the {self.inner.unit}.\n"
@@ -59,42 +58,9 @@ class Where(Set):
 
         return NonNegative().where(torch.tensor([True, False]))
 
-    @property
-    def convex(self) -> bool:  # type: ignore[override]
-        """As the inner set."""
-        return self.inner.convex
-
-    @property
-    def discrete(self) -> bool:  # type: ignore[override]
-        """As the inner set."""
-        return self.inner.discrete
-
-    @property
-    def default_method(self) -> str | None:  # type: ignore[override]
-        """As the inner set."""
-        return self.inner.default_method
-
-    @property
-    def needs_tangent(self) -> bool:
-        """As the inner set."""
-        return self.inner.needs_tangent
-
-    separable = True
-    exact = True
-
-    @property
-    def unit(self) -> str:
-        """One entry."""
-        return self.inner.unit
-
-    @property
-    def size(self) -> float:
-        """As the inner set."""
-        return self.inner.size
-
     def check_shape(self, shape: torch.Size) -> None:
         """The mask must broadcast to the shape, and the inner set must fit."""
-        check_broadcast("where: mask", self.mask, shape)
+        check_mask_fits(self.mask, shape)
         self.inner.check_shape(shape)
 
     def bind(self, like: Tensor) -> Self:
@@ -107,18 +73,10 @@ class Where(Set):
         return self._with(inner=self.inner.cast(like), mask=self.mask.to(like.device))
 
     def __repr__(self) -> str:
-        return f"{_operand(self.inner)}.where({short(self.mask)})"
+        return f"{operand(self.inner)}.where({short(self.mask)})"
 
     def _mask(self, x: Tensor) -> Tensor:
         return self.mask if self.mask.device == x.device else self.mask.to(x.device)
-
-    def taken(self) -> dict[str, Tensor]:
-        """As the inner set."""
-        return self.inner.taken()
-
-    def with_taken(self, taken: dict[str, Tensor]) -> Self:
-        """As the inner set."""
-        return self._with(inner=self.inner.with_taken(taken))
 
     def project(self, x: Tensor) -> Tensor:
         """The inner projection on the picked entries."""
@@ -190,7 +148,7 @@ class Where(Set):
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class Flatten(Set):
+class Flatten(Wrapping):
     """A constraint on ``x.flatten(start_dim)``. Made by ``set.flatten(start_dim)``.
 
     Args:
@@ -205,6 +163,8 @@ class Flatten(Set):
 
     inner: Set
     start_dim: int = 0
+    only: tuple[int, ...] | None = None
+    """The only shape that fits, where the inner set holds a flattened mask; ``None``: any."""
 
     @classmethod
     def example(cls) -> Set:
@@ -214,53 +174,23 @@ class Flatten(Set):
         return L2Ball(1.0).flatten(1)
 
     @property
-    def convex(self) -> bool:  # type: ignore[override]
-        """As the inner set."""
-        return self.inner.convex
-
-    @property
-    def discrete(self) -> bool:  # type: ignore[override]
-        """As the inner set."""
-        return self.inner.discrete
-
-    @property
-    def default_method(self) -> str | None:  # type: ignore[override]
-        """As the inner set."""
-        return self.inner.default_method
-
-    @property
-    def needs_tangent(self) -> bool:
-        """As the inner set."""
-        return self.inner.needs_tangent
-
-    @property
-    def separable(self) -> bool:  # type: ignore[override]
-        """As the inner set."""
-        return self.inner.separable
-
-    @property
-    def exact(self) -> bool:  # type: ignore[override]
-        """As the inner set."""
-        return self.inner.exact
-
-    @property
     def unit(self) -> str:
         """As the inner set, of the flattened tensor."""
         return self.inner.unit if self.inner.separable else f"{self.inner.unit} of flatten({self.start_dim})"
 
-    @property
-    def size(self) -> float:
-        """As the inner set."""
-        return self.inner.size
-
     def __repr__(self) -> str:
-        return f"{_operand(self.inner)}.flatten({self.start_dim})"
+        return f"{operand(self.inner)}.flatten({self.start_dim})"
 
     def _flat(self, x: Tensor) -> Tensor:
         return x.flatten(self.start_dim) if x.dim() else x.reshape(1)
 
     def check_shape(self, shape: torch.Size) -> None:
         """The inner set must fit the flattened shape."""
+        if self.only is not None and self.only != tuple(shape):
+            raise ValueError(
+                f"where: mask has shape {self.only}, but the tensor has shape {tuple(shape)}.\n"
+                "  A mask that picks no block of it must have its full shape."
+            )
         if shape and not -len(shape) <= self.start_dim < len(shape):
             raise ValueError(
                 f"flatten({self.start_dim}) needs a tensor with that dimension, but its shape is {tuple(shape)}."
@@ -278,14 +208,6 @@ class Flatten(Set):
 
     def _through(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return function(self._flat(x)).reshape(x.shape)
-
-    def taken(self) -> dict[str, Tensor]:
-        """As the inner set."""
-        return self.inner.taken()
-
-    def with_taken(self, taken: dict[str, Tensor]) -> Self:
-        """As the inner set."""
-        return self._with(inner=self.inner.with_taken(taken))
 
     def project(self, x: Tensor) -> Tensor:
         """The inner projection on the flattened view."""
@@ -311,10 +233,6 @@ class Flatten(Set):
     def sum_units(self, entries: Tensor) -> Tensor:
         """As the inner set."""
         return self._per_unit(self.inner.sum_units(self._flat(entries)), entries)
-
-    def tolerance(self, dtype: torch.dtype) -> float:
-        """As the inner set."""
-        return self.inner.tolerance(dtype)
 
     def sample(self, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
         """Random members of the inner set, in the given shape."""
@@ -376,7 +294,13 @@ class Flatten(Set):
         return FlattenChart(cast(Chart, self.inner.chart(kind)), self.start_dim)
 
 
-def _operand(set: Set) -> str:
-    """A set as it is written before a dot."""
-    shown = repr(set)
-    return f"({shown})" if " & " in shown or " | " in shown else shown
+def check_mask(mask: object) -> None:
+    """Raise unless it is a bool tensor."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        got = f"a tensor of {mask.dtype}" if isinstance(mask, Tensor) else repr(mask)
+        raise ValueError(f"where: mask must be a bool tensor, got {got}. Compare first, as in mask != 0.")
+
+
+def check_mask_fits(mask: Tensor, shape: torch.Size) -> None:
+    """Raise unless the mask broadcasts to the shape."""
+    check_broadcast("where: mask", mask, shape)

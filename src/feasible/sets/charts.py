@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from feasible.sets.blocks import Axes, put, take
 from feasible.sets.precision import wide
 from feasible.sets.units import along, precise_norm, shift_to_sum
 
@@ -343,6 +344,34 @@ class WhereChart(Chart):
     def floor_(self, latent: Tensor, wanted: Tensor, slope: float) -> None:
         """Only the masked entries can be flat."""
         self.inner.floor_(latent, wanted & self.mask, slope)
+
+
+class BlockChart(Chart):
+    """A chart of a block of the tensor; the other entries are their own coordinates."""
+
+    def __init__(self, inner: Chart, axes: Axes) -> None:
+        super().__init__()
+        self.inner = inner
+        self.axes = axes
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """The inner chart on the block."""
+        return put(latent, self.axes, self.inner(take(latent, self.axes)))
+
+    def right_inverse(self, x: Tensor) -> Tensor:
+        """The inner coordinates of the block."""
+        return put(x, self.axes, self.inner.right_inverse(take(x, self.axes)))
+
+    def relative_slope(self, latent: Tensor) -> Tensor:
+        """1 for the free entries."""
+        slope = self.inner.relative_slope(take(latent, self.axes))
+        return put(torch.ones_like(latent), self.axes, slope)
+
+    def floor_(self, latent: Tensor, wanted: Tensor, slope: float) -> None:
+        """Only the block can be flat."""
+        lifted = take(latent, self.axes).clone()
+        self.inner.floor_(lifted, take(wanted, self.axes), slope)
+        latent.copy_(put(latent, self.axes, lifted))
 
 
 class FlattenChart(Chart):

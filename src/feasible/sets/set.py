@@ -15,7 +15,7 @@ from feasible.errors import UnsupportedError
 from feasible.sets.precision import normal, roundoff, widest
 
 if TYPE_CHECKING:
-    from feasible.sets.algebra import Flatten, Where
+    from feasible.sets.algebra import Flatten
 
 OPTIONAL = ("slack", "barrier", "interior", "chart", "support", "lmo", "tangent", "members", "count")
 """What a set offers only where the mathematics has it; ``Set.offers`` tells."""
@@ -231,11 +231,14 @@ class Set(ABC):
 
         return unite(self, other)
 
-    def where(self, mask: Tensor) -> Where:
-        """The same constraint on the entries that ``mask`` picks only; the others are free."""
-        from feasible.sets.algebra import Where
+    def where(self, mask: Tensor) -> Set:
+        """The same constraint on the entries that ``mask`` picks only; the others are free.
 
-        return Where(self, mask)
+        Sets of vectors and matrices need a mask that picks the same entries of each of them.
+        """
+        from feasible.sets.picked import pick
+
+        return pick(self, mask)
 
     def flatten(self, start_dim: int = 0) -> Flatten:
         """The same constraint on ``x.flatten(start_dim)``: a convolution kernel as one row a filter."""

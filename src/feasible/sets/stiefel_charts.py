@@ -13,7 +13,7 @@ from torch import Tensor
 
 from feasible.sets.matrix_charts import MatrixChart
 from feasible.sets.polar import gram_error
-from feasible.sets.precision import wide
+from feasible.sets.precision import wide, widest
 from feasible.sets.spectra import from_singular, svd
 
 
@@ -24,7 +24,9 @@ class OrthonormalChart(MatrixChart):
         """The matrix at these coordinates, orthonormal up to the last rounding."""
         if latent.shape[-2] < latent.shape[-1]:
             return self.forward(latent.mT).mT
-        columns = self.columns(wide(latent))
+        # What lies below the square enters squared: in single precision large entries would drown the rest.
+        is_square = latent.shape[-2] == latent.shape[-1]
+        columns = self.columns(wide(latent) if is_square else widest(latent))
         found = columns.detach()
         for _ in range(2):  # rounding in a long way round the group adds up: back to the nearest
             found = found - found @ (gram_error(found) / 2)

@@ -31,7 +31,8 @@ def support_is_the_largest_product(subject: SetSubject) -> None:
         outward = at.x - nearest
         if subject.set.convex:
             tight = (at.set.support(outward) - at.set.sum_units(outward * nearest)).abs()
-            rounding = 1e-9 * at.set.norm(outward) * (at.set.norm(nearest) + subject.size)
+            rounding = 1e-9 * at.set.norm(outward) + torch.finfo(at.x.dtype).eps * at.set.norm(at.x)
+            rounding = rounding * (at.set.norm(nearest) + subject.size)
             at.expect((tight <= rounding).all(), "support(x − Px) is not ⟨x − Px, Px⟩")
 
 

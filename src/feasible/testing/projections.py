@@ -66,7 +66,8 @@ def projection_is_optimal(subject: SetSubject) -> None:
         for name, member in _rivals(subject, at):
             product = at.set.sum_units(outward * (member - nearest))
             lengths = at.set.norm(member) + at.set.norm(nearest) + subject.size
-            excess = product - 1e-9 * at.set.norm(outward) * lengths
+            rounding = 1e-9 * at.set.norm(outward) + torch.finfo(at.x.dtype).eps * at.set.norm(at.x)
+            excess = product - rounding * lengths
             at.expect((excess <= 0).all(), f"⟨x − Px, y − Px⟩ = {product.max():.3g} > 0 where y is {name}")
 
 
