@@ -21,7 +21,10 @@ exclude_patterns = ["build"]
 html_theme = "furo"
 html_title = f"feasible {version}"
 html_show_copyright = False
-templates_path: list[str] = []
+html_static_path = ["static"]
+html_css_files = ["wide.css"]
+toc_object_entries = False
+add_module_names = False
 
 myst_heading_anchors = 3
 nb_execution_mode = "force"

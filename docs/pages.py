@@ -89,10 +89,9 @@ LEGEND = """\
 Pictures: the set is blue (its inside light); an orange arrow leads from a point to the nearest member, `project(x)`;
 black points are members and stay.
 
-*unit*: what one bool of `contains` speaks of. *exact*: projected values are in the set to the bit. *chart*: smooth
-coordinates for `Reparametrize`. *barrier*: serves `Barrier`. *lmo*: linear minimisation over the set. *tangent*: a
-direction onto the tangent cone. *members*: they can be listed and counted. *default*: the method taken where none is
-given.
+*exact*: projected values are in the set to the bit. *chart*: smooth coordinates for `Reparametrize`, by name, the
+default first. *barrier*: serves `Barrier`. *lmo*: linear minimisation over the set. *tangent*: a direction onto the
+tangent cone. *members*: they can be listed and counted. *default*: the method taken where none is given.
 """
 
 
@@ -126,16 +125,25 @@ def chart_kinds(set: fs.Set) -> list[str]:
 
 
 def offers(members: dict[str, fs.Set]) -> str:
-    """What each set can do, as a table."""
-    rows = [("set", "unit", "convex", "exact", "chart", "barrier", "lmo", "tangent", "members", "default")]
-    rows += [("---",) * len(rows[0])]
-    for name, set in members.items():
-        has = {key: "●" if set.offers(key) else "" for key in ("barrier", "lmo", "tangent", "members")}
-        charts = ", ".join(f"`{kind}`" for kind in chart_kinds(set))
-        flags = ("●" if set.convex else "", "●" if set.exact else "")
-        default = f"`{set.default_method}`" if set.default_method else "–"
-        rows.append((f"[`{name}`](#{name.lower()})", set.unit, *flags, charts, *has.values(), default))
-    return lines(rows)
+    """What each set can do, as a table without empty columns."""
+    columns: dict[str, Callable[[fs.Set], str]] = {
+        "convex": lambda set: mark(set.convex),
+        "exact": lambda set: mark(set.exact),
+        "chart": lambda set: ", ".join(f"`{kind}`" for kind in chart_kinds(set)),
+        "barrier": lambda set: mark(set.offers("barrier")),
+        "lmo": lambda set: mark(set.offers("lmo")),
+        "tangent": lambda set: mark(set.offers("tangent")),
+        "members": lambda set: mark(set.offers("members")),
+        "default": lambda set: f"`{set.default_method}`" if set.default_method else "",
+    }
+    cells = {title: [show(set) for set in members.values()] for title, show in columns.items()}
+    filled = {title: column for title, column in cells.items() if any(column)}
+    names = [f"[`{name}`](#{name.lower()})" for name in members]
+    return lines([("set", *filled), ("---",) * (1 + len(filled)), *zip(names, *filled.values())])
+
+
+def mark(holds: bool) -> str:
+    return "●" if holds else ""
 
 
 def lines(rows: list[tuple[str, ...]]) -> str:
@@ -194,7 +202,7 @@ def methods_page() -> str:
     rows += [("---",) * len(rows[0])]
     for listed in own_methods():
         method = listed.example
-        flags = ("●" if method.for_values else "", "●" if method.has_multiplier else "")
+        flags = (mark(method.for_values), mark(method.has_multiplier))
         needs = ", ".join(f"`{need}`" for need in method.needs)
         rows.append((f"[`{listed.name}`](#{listed.name.lower()})", method.guarantee, *flags, needs))
     text = (
