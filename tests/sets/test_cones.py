@@ -54,6 +54,15 @@ def test_stretches_are_pooled_by_themselves():
     assert pool_violators(x, starts).tolist() == [[2.0, 2.0, 1.0, 1.0]]
 
 
+def test_long_walks_in_stretches_are_pooled_by_themselves():
+    x = normal(30, 200, seed=2).cumsum(-1)
+    is_start = normal(30, 200, seed=3) > 1.5
+    cuts = is_start.reshape(-1).nonzero().squeeze(1).tolist() + list(range(0, x.numel(), 200))
+    pieces = x.reshape(-1).tensor_split(sorted(set(cuts) - {0}))
+    expected = torch.cat([by_scipy(piece[None])[0] for piece in pieces]).reshape(x.shape)
+    torch.testing.assert_close(pool_violators(x, is_start), expected, atol=1e-12, rtol=0)
+
+
 def test_nan_takes_its_row_and_infinities_stay_in_place():
     x = torch.tensor([[3.0, torch.nan, 1.0], [-torch.inf, 2.0, 1.0], [1.0, 2.0, torch.inf]])
     projected = Monotone().project(x)
