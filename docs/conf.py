@@ -1,5 +1,6 @@
 """How Sphinx builds these pages: ``make docs``."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -8,7 +9,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 # The cells of a page import pictures.py.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
-os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the kernel's debugger would print a remark
+os.environ["JUPYTER_PATH"] = str(HERE)  # kernels/quiet
+logging.getLogger("traitlets").setLevel(logging.WARNING)
 
 import feasible  # noqa: E402
 
@@ -34,7 +36,8 @@ nb_execution_timeout = 300
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 python_use_unqualified_type_names = True
-nitpick_ignore_regex = [("py:.*", ".*")]
+nitpicky = True
+nitpick_ignore_regex = [("py:class", r"(torch|collections|feasible)\.[\w.]+")]  # types that have no page here
 
 
 def setup(app):
@@ -42,3 +45,10 @@ def setup(app):
     from pages import write_pages
 
     app.connect("builder-inited", lambda app: write_pages())
+    app.connect("autodoc-process-docstring", keep_colons, priority=400)
+
+
+def keep_colons(app, what, name, obj, options, lines):
+    """An empty comment first, without which napoleon reads “Largest distance: of …” as a type and its description."""
+    if what in ("attribute", "property"):
+        lines[:0] = ["..", ""]

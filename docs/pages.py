@@ -181,7 +181,7 @@ def section(name: str, set: fs.Set) -> str:
 
 def family_page(family: Family, members: dict[str, fs.Set]) -> str:
     """All sets of one family."""
-    head = "---\nfile_format: mystnb\nkernelspec: {name: python3}\n---\n"
+    head = "---\nfile_format: mystnb\nkernelspec: {name: quiet}\n---\n"
     imports = cell(
         "import torch\nfrom feasible import *\nfrom pictures import picture", ":tags: [remove-cell]"
     )
