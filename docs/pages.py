@@ -86,13 +86,19 @@ FAMILIES = (
 READING_ORDER = ("elementwise-sets", "vector-sets", "matrix-sets", "discrete-sets", "combined-sets")
 
 LEGEND = """\
-Pictures: the set is blue (its inside light); an orange arrow leads from a point to the nearest member, `project(x)`;
-black points are members and stay.
-
-*exact*: projected values are in the set to the bit. *chart*: smooth coordinates for `Reparametrize`, by name, the
-default first. *barrier*: serves `Barrier`. *lmo*: linear minimisation over the set. *tangent*: a direction onto the
-tangent cone. *members*: they can be listed and counted. *default*: the method taken where none is given.
+In the pictures the set is blue (its inside light); an orange arrow leads from a point to the nearest member,
+`project(x)`; black points are members and stay.
 """
+MEANINGS = {
+    "convex": "nearest points are unique",
+    "exact": "projected values are in the set to the bit",
+    "chart": "smooth coordinates for `Reparametrize`, by name, the default first",
+    "barrier": "serves `Barrier`",
+    "lmo": "linear minimisation over the set",
+    "tangent": "a direction onto the tangent cone",
+    "members": "they can be listed and counted",
+    "default": "the method taken where none is given",
+}
 
 
 def is_made_of_sets(set: fs.Set) -> bool:
@@ -125,21 +131,21 @@ def chart_kinds(set: fs.Set) -> list[str]:
 
 
 def offers(members: dict[str, fs.Set]) -> str:
-    """What each set can do, as a table without empty columns."""
-    columns: dict[str, Callable[[fs.Set], str]] = {
-        "convex": lambda set: mark(set.convex),
-        "exact": lambda set: mark(set.exact),
-        "chart": lambda set: ", ".join(f"`{kind}`" for kind in chart_kinds(set)),
-        "barrier": lambda set: mark(set.offers("barrier")),
-        "lmo": lambda set: mark(set.offers("lmo")),
-        "tangent": lambda set: mark(set.offers("tangent")),
-        "members": lambda set: mark(set.offers("members")),
-        "default": lambda set: f"`{set.default_method}`" if set.default_method else "",
-    }
-    cells = {title: [show(set) for set in members.values()] for title, show in columns.items()}
-    filled = {title: column for title, column in cells.items() if any(column)}
+    """What each set can do, as a table without empty columns, and what the columns mean."""
+    columns = {title: [shown(title, set) for set in members.values()] for title in MEANINGS}
+    filled = {title: column for title, column in columns.items() if any(column)}
     names = [f"[`{name}`](#{name.lower()})" for name in members]
-    return lines([("set", *filled), ("---",) * (1 + len(filled)), *zip(names, *filled.values())])
+    table = lines([("set", *filled), ("---",) * (1 + len(filled)), *zip(names, *filled.values())])
+    return f"{table}\n{'; '.join(f'*{title}*: {MEANINGS[title]}' for title in filled)}.\n"
+
+
+def shown(title: str, set: fs.Set) -> str:
+    """One cell of that table."""
+    if title == "chart":
+        return ", ".join(f"`{kind}`" for kind in chart_kinds(set))
+    if title == "default":
+        return f"`{set.default_method}`" if set.default_method else ""
+    return mark(getattr(set, title) if title in ("convex", "exact") else set.offers(title))
 
 
 def mark(holds: bool) -> str:

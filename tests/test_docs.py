@@ -78,6 +78,12 @@ def test_every_set_and_method_is_described_once(reference):
     assert sorted(described) == sorted(exported)
 
 
+def test_choices_exist():
+    chosen = re.findall(r"`([A-Z]\w+)\(", (ROOT / "docs" / "choose.md").read_text(encoding="utf-8"))
+    assert len(chosen) > 30
+    assert not [name for name in chosen if not hasattr(fs, name)]
+
+
 def test_pictures_show_their_sets(generator, reference):
     codes = re.findall(r"^picture\((.*)\)$", "".join(reference.values()), flags=re.MULTILINE)
     drawn = {type(one).__name__ for one in (eval(code, {"torch": torch, **vars(fs)}) for code in codes)}
@@ -97,4 +103,5 @@ def test_the_docs_build_without_warnings(tmp_path):
     assert built.returncode == 0, built.stderr
     for page in ("index", "choose", "recipes", "matrix", "reference/vector-sets"):
         assert (tmp_path / f"{page}.html").exists()
-    assert "image/" in (tmp_path / "reference" / "vector-sets.html").read_text(encoding="utf-8")
+    page = (tmp_path / "reference" / "vector-sets.html").read_text(encoding="utf-8")
+    assert re.search(r'<img alt="[^"]* projections onto Simplex"', page)
