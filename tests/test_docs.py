@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -38,10 +39,11 @@ def reference(generator):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
-def test_python_blocks_run(page):
-    names = {}
+def test_python_blocks_run(page, monkeypatch):
+    module = ModuleType(f"page_{page.stem}")  # classes that a page makes can be pickled
+    monkeypatch.setitem(sys.modules, module.__name__, module)
     for block in blocks(page):
-        exec(compile(block, str(page), "exec"), names)
+        exec(compile(block, str(page), "exec"), vars(module))
 
 
 def test_the_first_example_of_the_readme_keeps_its_promises():

@@ -76,7 +76,8 @@ class Barrier(Method):
         cost = _log_cost if self.kind == "log" else _inverse_cost
         with torch.enable_grad():
             at = mean.detach().requires_grad_()
-            amount = weight * sum((cost(slack).sum() for slack in set.slack(at)), at.new_zeros(()))
+            nothing = at.reshape(-1)[:0].sum()  # an empty matrix has no slack function
+            amount = weight * sum((cost(slack).sum() for slack in set.slack(at)), nothing)
             (gradient,) = torch.autograd.grad(amount, at)
         return Pull(amount.detach(), gradient)
 

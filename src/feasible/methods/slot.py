@@ -79,7 +79,7 @@ class Slot:
             parametrize.register_parametrization(module, attribute, chart, unsafe=True)
             holder = module.parametrizations[attribute]  # type: ignore[index]
             if shared is None:
-                start = holder.original.detach().clone()  # type: ignore[union-attr]
+                start = holder.original.detach().clone(memory_format=torch.contiguous_format)  # type: ignore[union-attr]
                 shared = nn.Parameter(start, requires_grad=weight.requires_grad)
             holder.original = shared  # type: ignore[union-attr]
         self.chart = chart

@@ -76,7 +76,7 @@ class SquaredSlack(Method):
         with torch.enable_grad():
             at = mean.detach().requires_grad_()
             value = _slacks(at, set)
-            gap = value - _seen(state["slack"], value.detach()).square()
+            gap = value - _seen(state["slack"], value).square()
             penalty = value_at(self.penalty, step)
             amount = (state["multiplier"] * gap).sum() + penalty / 2 * gap.square().sum()
             (gradient,) = torch.autograd.grad(amount, at)
@@ -105,7 +105,7 @@ class SquaredSlack(Method):
 
 def _seen(slack: Tensor, value: Tensor) -> Tensor:
     """The slack, or the root of the value's own where none was kept before; never 0, a stationary point."""
-    typical = value.square().mean().sqrt()
+    typical = torch.linalg.vector_norm(value) / math.sqrt(max(value.numel(), 1))
     least = torch.where(typical > 0, typical, torch.ones_like(typical)) / 100
     return torch.where(slack.isnan(), torch.maximum(value, least).sqrt(), slack)
 
@@ -113,6 +113,6 @@ def _seen(slack: Tensor, value: Tensor) -> Tensor:
 def _slacks(value: Tensor, set: Set) -> Tensor:
     """All slack functions side by side: behind dimension 0 where the value has one, else in one vector."""
     slacks = set.slack(value)
-    if value.dim() and all(slack.dim() and slack.shape[0] == value.shape[0] for slack in slacks):
+    if slacks and value.dim() and all(slack.dim() and slack.shape[0] == value.shape[0] for slack in slacks):
         return torch.cat([slack.reshape(len(slack), math.prod(slack.shape[1:])) for slack in slacks], dim=1)
-    return torch.cat([slack.reshape(-1) for slack in slacks])
+    return torch.cat([value.reshape(-1)[:0], *(slack.reshape(-1) for slack in slacks)])

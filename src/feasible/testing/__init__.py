@@ -1,6 +1,18 @@
-"""Conformance suites: what every set must satisfy, for the library's own sets and for everybody else's."""
+"""Conformance suites: what every set and every method must satisfy, the library's own and everybody else's."""
 
+from feasible.testing.check_method import METHOD_CHECKS, check_method
 from feasible.testing.check_set import SET_CHECKS, check_set
 from feasible.testing.subject import SetSubject, Situation, same_bits
+from feasible.testing.trial import EXAMPLE_SETS, MethodSubject
 
-__all__ = ["SET_CHECKS", "SetSubject", "Situation", "check_set", "same_bits"]
+__all__ = [
+    "EXAMPLE_SETS",
+    "METHOD_CHECKS",
+    "SET_CHECKS",
+    "MethodSubject",
+    "SetSubject",
+    "Situation",
+    "check_method",
+    "check_set",
+    "same_bits",
+]

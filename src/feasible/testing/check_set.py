@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from inspect import isfunction
 from types import ModuleType
 from typing import Any
 
@@ -13,22 +14,19 @@ from feasible.testing.subject import SetSubject
 Check = Callable[[SetSubject], None]
 
 
-def _checks_of(module: ModuleType) -> dict[str, Check]:
-    """The public functions that a module defines itself, in their order."""
+def checks_of(*modules: ModuleType) -> dict[str, Callable[[Any], None]]:
+    """The public functions that the modules define themselves, in their order."""
     return {
         name: value
+        for module in modules
         for name, value in vars(module).items()
-        if not name.startswith("_")
-        and callable(value)
-        and getattr(value, "__module__", "") == module.__name__
+        if not name.startswith("_") and isfunction(value) and value.__module__ == module.__name__
     }
 
 
-SET_CHECKS: dict[str, Check] = {
-    name: check
-    for module in (projections, measures, identity, derivatives, tracing, interiors, cones, charts)
-    for name, check in _checks_of(module).items()
-}
+SET_CHECKS: dict[str, Check] = checks_of(
+    projections, measures, identity, derivatives, tracing, interiors, cones, charts
+)
 """Every check by its name; each takes a ``SetSubject`` and raises an ``AssertionError`` with a sentence."""
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,46 +12,17 @@ from torch import Tensor
 from feasible.errors import UnsupportedError
 from feasible.sets import Set
 from feasible.testing.subject import SetSubject, Situation
+from feasible.testing.values import expect_a_value, expect_repr_makes_it
 
 
 def equal_by_content(subject: SetSubject) -> None:
     """Copies are equal with equal hashes, other things are not; the fields cannot be changed."""
-    set = subject.set
-    copies: dict[str, Callable[[], Set]] = {
-        "a deep copy": lambda: copy.deepcopy(set),
-        "a copy": lambda: copy.copy(set),
-        "an unpickled set": lambda: pickle.loads(pickle.dumps(set)),
-        "dataclasses.replace": lambda: dataclasses.replace(set),
-    }
-    for how, make in copies.items():
-        twin = _attempt(set, how, make)
-        if not (twin == set and hash(twin) == hash(set) and not twin != set):
-            raise AssertionError(f"{set!r}: {how} is not equal to it.")
-        if repr(twin) != repr(set):
-            raise AssertionError(f"{set!r}: {how} prints as {twin!r}.")
-    if set == object() or set == type(set).__name__:
-        raise AssertionError(f"{set!r} is equal to something that is no set.")
-    for field in dataclasses.fields(set):
-        try:
-            setattr(set, field.name, None)
-        except dataclasses.FrozenInstanceError:
-            continue
-        raise AssertionError(f"{set!r}: its field {field.name} can be changed.")
+    expect_a_value(subject.set)
 
 
 def repr_shows_how_to_make_it(subject: SetSubject) -> None:
     """``repr`` names the class, and makes an equal set where no tensor is in it."""
-    shown = repr(subject.set)
-    if not shown or "object at 0x" in shown:
-        raise AssertionError(f"A {type(subject.set).__name__} prints as {shown!r}.")
-    if "tensor(" in shown:
-        return
-    names = {kind.__name__: kind for kind in _subclasses(Set)} | {
-        type(subject.set).__name__: type(subject.set)
-    }
-    made = _attempt(subject.set, "what its repr makes", lambda: eval(shown, names))
-    if made != subject.set:
-        raise AssertionError(f"{shown} makes another set, {made!r}.")
+    expect_repr_makes_it(subject.set, {kind.__name__: kind for kind in _subclasses(Set)})
 
 
 def binding_takes_device_and_dtype(subject: SetSubject) -> None:
@@ -116,13 +85,6 @@ def what_it_lacks_is_said(subject: SetSubject) -> None:
                 ) from error
             continue
         raise AssertionError(f"{subject.set!r} does not offer {name}, but the call goes through.")
-
-
-def _attempt(set: Set, what: str, make: Callable[[], Any]) -> Any:
-    try:
-        return make()
-    except Exception as error:
-        raise AssertionError(f"{set!r}: {what} cannot be had: {error}") from error
 
 
 def _subclasses(kind: Any) -> Iterator[Any]:

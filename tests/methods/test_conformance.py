@@ -1,0 +1,150 @@
+"""One row a method: it goes through the whole conformance suite, and its wrong arguments are refused."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import pytest
+import torch
+
+import feasible as fs
+from feasible.schedules import Exponential, Linear
+from feasible.testing import METHOD_CHECKS, MethodSubject
+
+
+@dataclass(frozen=True)
+class MethodCase(MethodSubject):
+    """A subject of the conformance suite, and what the method refuses."""
+
+    rejects: Sequence[tuple[Callable[[], object], str]] = ()
+    """Wrong arguments, and what the error says."""
+    skip: Sequence[str] = ()
+    """Checks that do not apply."""
+
+    def __str__(self) -> str:
+        return repr(self.method)
+
+
+STRAIGHT = (
+    fs.Box(-1, 1),
+    fs.NonNegative(),
+    fs.Box(0, 1).where(torch.tensor([[True, False, True], [False, True, True]])),
+    fs.HalfSpace(torch.ones(3), 0.5),
+    fs.Simplex(),
+)
+"""Sets with linear slack functions, and one without."""
+
+CASES = [
+    MethodCase(
+        fs.Project(),
+        solves=1e-6,
+        rejects=[
+            (lambda: fs.Project(every=0), "every must be a positive integer, got 0"),
+            (lambda: fs.Project(every=1.5), "every must be a positive integer, got 1.5"),
+            (lambda: fs.Project(tangent="always"), 'tangent must be True, False or "auto"'),
+            (lambda: fs.Project(moments="lose"), 'moments must be "keep", "tangent" or "reset"'),
+        ],
+    ),
+    MethodCase(fs.Project(every=3, moments="reset")),
+    MethodCase(fs.Project(tangent=True, moments="tangent"), solves=1e-6),
+    MethodCase(fs.Reparametrize()),
+    MethodCase(fs.Reparametrize(revive=True)),
+    MethodCase(
+        fs.Penalty(2.0),
+        rejects=[
+            (lambda: fs.Penalty(0.0), "Penalty: weight must be positive and finite, got 0.0"),
+            (lambda: fs.Penalty(-1.0), "weight must be positive"),
+            (lambda: fs.Penalty(float("nan")), "positive and finite"),
+            (lambda: fs.Penalty("large"), "weight must be a number or a schedule"),
+            (lambda: fs.Penalty(lambda step: -1.0), "at step 0"),
+            (lambda: fs.Penalty(1.0, kind="cubic"), 'kind must be "squared" or "exact"'),
+        ],
+    ),
+    MethodCase(fs.Penalty(0.7, kind="exact"), smooth=False),
+    MethodCase(fs.Penalty(Linear(0.5, 5.0, 10))),
+    MethodCase(
+        fs.Barrier(0.1),
+        rate=1e-6,  # the parabola outside is steep
+        rejects=[
+            (lambda: fs.Barrier(0.0), "Barrier: weight must be positive"),
+            (lambda: fs.Barrier(1.0, kind="exp"), 'kind must be "log" or "inverse"'),
+            (lambda: fs.Barrier(1.0, margin=0.0), "margin must be positive"),
+        ],
+    ),
+    MethodCase(fs.Barrier(1e-3, kind="inverse"), rate=1e-6),
+    MethodCase(fs.Barrier(Exponential(0.1, 0.9)), rate=1e-6),
+    MethodCase(
+        fs.Lagrangian(0.1),
+        solves=1e-4,
+        steps=1500,
+        rate=0.2,
+        rejects=[
+            (lambda: fs.Lagrangian(dual_lr=0.0), "Lagrangian: dual_lr must be positive"),
+            (lambda: fs.Lagrangian(dual_lr=Linear(0.0, 1.0, 5)), "at step 0"),
+        ],
+    ),
+    MethodCase(
+        fs.AugmentedLagrangian(),
+        solves=1e-4,
+        steps=1500,
+        rate=0.2,
+        rejects=[
+            (lambda: fs.AugmentedLagrangian(penalty=0.0), "AugmentedLagrangian: penalty must be positive"),
+            (lambda: fs.AugmentedLagrangian(penalty=Linear(0.0, 1.0, 5)), "at step 0"),
+            (lambda: fs.AugmentedLagrangian(dual_lr=-1.0), "dual_lr must be positive"),
+        ],
+    ),
+    MethodCase(fs.AugmentedLagrangian(3.0, 0.5), solves=1e-4, steps=1500, rate=0.2),
+    MethodCase(fs.AugmentedLagrangian(Exponential(1.0, 1.01, maximum=5.0), Linear(0.1, 0.2, 10))),
+    MethodCase(
+        fs.SquaredSlack(),
+        STRAIGHT,
+        normal=False,
+        solves=1e-4,
+        steps=6000,
+        rate=0.2,
+        rejects=[
+            (lambda: fs.SquaredSlack(penalty=0.0), "SquaredSlack: penalty must be positive"),
+            (lambda: fs.SquaredSlack(slack_lr=0.0), "slack_lr must be in (0, 1], got 0.0"),
+            (lambda: fs.SquaredSlack(slack_lr=1.5), "slack_lr must be in (0, 1], got 1.5"),
+        ],
+    ),
+]
+
+WRONG_ARGUMENTS = [pytest.param(*wrong, id=wrong[1]) for case in CASES for wrong in case.rejects]
+
+
+def trials() -> Iterator[object]:
+    """Every check with every row; rows behind the first of a class run the long ones among the slow tests."""
+    first = {type(case.method): case for case in reversed(CASES)}
+    for check, case in product(METHOD_CHECKS, CASES):
+        is_slow = check in EXPENSIVE and case is not first[type(case.method)]
+        yield pytest.param(check, case, id=f"{check}-{case}", marks=[pytest.mark.slow] if is_slow else [])
+
+
+EXPENSIVE = (
+    "what_it_serves_trains_in_every_dtype",
+    "every_shape_trains",
+    "violations_get_smaller",
+    "checkpoints_bring_everything_back",
+    "line_searches_work_or_are_refused",
+)
+
+
+def test_every_public_method_has_a_row():
+    public = {name for name in fs.methods.__all__ if name != "Method"}
+    assert {type(case.method).__name__ for case in CASES} == public
+
+
+@pytest.mark.parametrize(("check", "case"), list(trials()))
+def test_method(check, case):
+    if check in case.skip:
+        pytest.skip("the row says that it does not apply")
+    METHOD_CHECKS[check](case)
+
+
+@pytest.mark.parametrize(("make", "message"), WRONG_ARGUMENTS)
+def test_wrong_arguments_are_refused(make, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make()
