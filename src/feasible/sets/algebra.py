@@ -176,7 +176,10 @@ class Flatten(Wrapping):
     @property
     def unit(self) -> str:
         """As the inner set, of the flattened tensor."""
-        return self.inner.unit if self.inner.separable else f"{self.inner.unit} of flatten({self.start_dim})"
+        if self.inner.separable:
+            return self.inner.unit
+        is_matrix = self.start_dim == -2 and self.inner.unit == "vector along -1"
+        return "matrix" if is_matrix else f"{self.inner.unit} of flatten({self.start_dim})"
 
     def __repr__(self) -> str:
         return f"{operand(self.inner)}.flatten({self.start_dim})"

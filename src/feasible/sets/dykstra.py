@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from feasible.sets.nearest import NearestPoint, nearest_point
 from feasible.sets.precision import widest
 
 Map = Callable[[Tensor], Tensor]
 
 ROUNDS = 2_000
 CHECK_EVERY = 5
+
+
+class Round(NamedTuple):
+    """One projection onto every part, in turn."""
+
+    point: Tensor
+    arguments: list[Tensor]
+    """What each map was applied to."""
+    corrections: list[Tensor]
+    """What each map took away."""
+    change: list[Tensor]
+    """By how much the corrections differ from those of the round before."""
+    trail: list[Tensor]
+
+
+def rounds(x: Tensor, maps: Sequence[Map], most: int) -> Iterator[Round]:
+    """Dykstra's iteration: each part corrects what its own last map has taken away."""
+    point, corrections = x, [torch.zeros_like(x) for _ in maps]
+    for _ in range(most):
+        before, corrections = corrections, []
+        arguments, trail = [], [point]
+        for apply, correction in zip(maps, before, strict=True):
+            arguments.append(point + correction)
+            point = apply(arguments[-1])
+            corrections.append(arguments[-1] - point)
+            trail.append(point)
+        change = [new - old for new, old in zip(corrections, before, strict=True)]
+        yield Round(point, arguments, corrections, change, trail)
 
 
 @dataclass(frozen=True)
@@ -26,6 +58,8 @@ class Dykstra:
     iterations: int
     gap: float
     """Largest movement between two parts in the last round: 0 at a common point."""
+    arguments: list[Tensor]
+    """What each projection was applied to in the last round."""
 
 
 def dykstra(
@@ -33,9 +67,9 @@ def dykstra(
 ) -> Dykstra:
     """``argmin_p ½‖p − x‖²`` over the common points of the parts.
 
-    Each part corrects what its own last projection has taken away. It has converged when those corrections
-    have come to rest and every part contains the point; looking costs one synchronisation every five rounds.
-    The iteration runs in float64, so that its result is right to the rounding of the dtype of x.
+    It has converged when the corrections have come to rest and every part contains the point; looking costs
+    one synchronisation every five rounds. The iteration runs in float64, so that its result is right to the
+    rounding of the dtype of x.
 
     Args:
         x: where to start.
@@ -46,24 +80,140 @@ def dykstra(
     """
     work = widest(x)
     least = max(torch.finfo(x.dtype).eps / 1024, 8 * torch.finfo(work.dtype).eps)
-    point = work
-    corrections = [torch.zeros_like(work) for _ in projections]
-    for iteration in range(1, most + 1):
-        before, corrections, trail = corrections, [], [point]
-        for project, correction in zip(projections, before, strict=True):
-            shifted = point + correction
-            point = project(shifted)
-            corrections.append(shifted - point)
-            trail.append(point)
-        if iteration % CHECK_EVERY and iteration not in (1, 2, most):
+    for iteration, now in enumerate(rounds(work, projections, most), start=1):
+        if not _is_time(iteration, most):
             continue
-        allowed = least * torch.maximum(length(work.detach()), length(point.detach()))
-        changes = zip(corrections, before, strict=True)
-        at_rest = all(bool(((new - old).detach().abs() <= allowed).all()) for new, old in changes)
-        rounded = point.to(x.dtype)
-        if at_rest and bool(contained(rounded.detach()).all()):
-            return Dykstra(rounded, True, iteration, _gap(trail))
-    return Dykstra(point.to(x.dtype), False, most, _gap(trail))
+        allowed = least * torch.maximum(length(work), length(now.point))
+        at_rest = all(bool((change.abs() <= allowed).all()) for change in now.change)
+        if not at_rest:
+            continue
+        rounded = _contained_in_all([point.to(x.dtype) for point in now.trail[:0:-1]], contained)
+        if bool(contained(rounded).all()):
+            return Dykstra(rounded, True, iteration, _gap(now.trail), now.arguments)
+    return Dykstra(now.point.to(x.dtype), False, most, _gap(now.trail), now.arguments)
+
+
+def _contained_in_all(points: Sequence[Tensor], contained: Map) -> Tensor:
+    """Points that differ by rounding only: for each unit the first that all parts contain, if there is one."""
+    best = points[0]
+    for point in points[1:]:
+        best = torch.where(contained(best), best, point)
+    return best
+
+
+def _is_time(iteration: int, most: int) -> bool:
+    return iteration % CHECK_EVERY == 0 or iteration in (1, 2, most)
+
+
+def nearest_common(x: Tensor, maps: Sequence[Map], contained: Map, length: Map, what: str) -> Tensor:
+    """The nearest common point, with its derivatives; a warning names ``what`` where it was not reached."""
+    return nearest_point(x, _NearestCommon(maps, contained, length, what))
+
+
+@dataclass(frozen=True)
+class _NearestCommon(NearestPoint):
+    """The point p with ``p = P_k(p + c_k)`` for every part and ``x = p + Σ c_k``.
+
+    Its derivatives solve the same equations with the derivatives of the P_k in their place, by the same
+    iteration: no round of the search has to be remembered.
+    """
+
+    maps: Sequence[Map]
+    contained: Map
+    length: Map
+    what: str
+
+    def solve(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The point, and what each projection was applied to in the end."""
+        found = dykstra(x, self.maps, self.contained, self.length)
+        if not found.converged:
+            warnings.warn(
+                f"The nearest point of {self.what} was not reached in {found.iterations} rounds; "
+                f"the parts are still {found.gap:.2g} apart.",
+                stacklevel=2,
+            )
+        return found.point, *found.arguments
+
+    def derivative(self, displacement: Tensor, *factors: Tensor) -> Tensor:
+        """``dp = J_k (dp + dc_k)`` for every part, with ``dx = dp + Σ dc_k``."""
+        slopes = [_Slope(apply, at) for apply, at in zip(self.maps, factors, strict=True)]
+        return _settled(widest(displacement), slopes).point.to(displacement.dtype)
+
+    def curvature(self, first: Tensor, second: Tensor, *factors: Tensor) -> Tensor:
+        """The same equations once more, with the curvature of the parts as their right-hand sides."""
+        slopes = [_Slope(apply, at) for apply, at in zip(self.maps, factors, strict=True)]
+        one, two = (_settled(widest(moved), slopes).arguments for moved in (first, second))
+        bends = [slope.bend(a, b) for slope, a, b in zip(slopes, one, two, strict=True)]
+        maps = [partial(_shifted, slope, bend) for slope, bend in zip(slopes, bends, strict=True)]
+        return _settled(torch.zeros_like(widest(first)), maps).point.to(first.dtype)
+
+
+class _Slope:
+    """The derivative of a projection at a point; it is symmetric, so that the reverse mode gives it."""
+
+    def __init__(self, apply: Map, at: Tensor) -> None:
+        self.at = at.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            self.image = apply(self.at)
+
+    def __call__(self, displacement: Tensor) -> Tensor:
+        """The image of a displacement."""
+        (moved,) = torch.autograd.grad(self.image, self.at, displacement, retain_graph=True)
+        return moved
+
+    def bend(self, first: Tensor, second: Tensor) -> Tensor:
+        """How the image of ``first`` changes along ``second``."""
+        with torch.enable_grad():
+            (moved,) = torch.autograd.grad(self.image, self.at, first, retain_graph=True, create_graph=True)
+        if not moved.requires_grad:
+            return torch.zeros_like(first)
+        (bent,) = torch.autograd.grad(moved, self.at, second, retain_graph=True, allow_unused=True)
+        return torch.zeros_like(first) if bent is None else bent
+
+
+def _shifted(linear: Map, shift: Tensor, x: Tensor) -> Tensor:
+    return linear(x) + shift
+
+
+def _settled(x: Tensor, maps: Sequence[Map]) -> Round:
+    """The iteration with (affine) maps until nothing moves any more, up to rounding."""
+    for iteration, now in enumerate(rounds(x, maps, ROUNDS), start=1):
+        if not _is_time(iteration, ROUNDS):
+            continue
+        allowed = 8 * torch.finfo(x.dtype).eps * max(_largest(x), _largest(now.point))
+        if all(_largest(change) <= allowed for change in now.change):
+            break
+    return now
+
+
+def common_interior(
+    x: Tensor, interiors: Sequence[Callable[[Tensor, float], Tensor]], has_room: Map, size: float
+) -> Tensor | None:
+    """A point with a margin in every part, the largest of ``size``, ``size/2``, ``size/4``, … for which there is one.
+
+    Args:
+        x: where to start.
+        interiors: for each part, its nearest point with a given margin.
+        has_room: for each entry, whether it has room in all parts.
+        size: of the set.
+    """
+    for power in range(48):
+        maps = [partial(_with_margin, interior, size / 2**power) for interior in interiors]
+        if meet(x, maps, partial(_rests, maps, size)).apart:
+            continue
+        found = dykstra(x, maps, has_room)
+        if found.converged:
+            return found.point
+    return None
+
+
+def _with_margin(interior: Callable[[Tensor, float], Tensor], margin: float, x: Tensor) -> Tensor:
+    return interior(x, margin)
+
+
+def _rests(maps: Sequence[Map], size: float, x: Tensor) -> Tensor:
+    moved = torch.stack([(apply(x) - x).abs() for apply in maps]).amax(0)
+    return moved <= 8 * torch.finfo(x.dtype).eps * (x.abs() + size)
 
 
 @dataclass(frozen=True)

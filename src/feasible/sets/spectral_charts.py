@@ -32,9 +32,9 @@ class GramChart(Chart):
         if self.width is None:
             matrix = root @ root.mT + self.min_eig * eye
         else:
-            # (1 + Z Zᵀ)⁻¹ = T Tᵀ for the lower half T of an orthonormal factor, which no rounding lengthens.
-            below: Tensor = torch.linalg.qr(torch.cat([root.mT, eye], -2)).Q[..., root.shape[-1] :, :]
-            matrix = (self.min_eig + self.width) * eye - self.width * (below @ below.mT)
+            # Z Zᵀ (1 + Z Zᵀ)⁻¹ = T Tᵀ for the upper half T of an orthonormal factor of [Z; 1]: small where Z is.
+            above: Tensor = torch.linalg.qr(torch.cat([root, eye], -2)).Q[..., : root.shape[-1], :]
+            matrix = self.min_eig * eye + self.width * (above @ above.mT)
         return (matrix / 2 + matrix.mT / 2).to(latent.dtype)
 
     @torch.no_grad()
