@@ -55,6 +55,14 @@ class Intersection(OfParts):
 
     parts: tuple[Set, ...]
 
+    @classmethod
+    def example(cls) -> Set:
+        """What a ball and the orthant have in common."""
+        from feasible.sets.balls import L2Ball
+        from feasible.sets.elementwise import NonNegative
+
+        return L2Ball(1.0) & NonNegative()
+
     def __post_init__(self) -> None:
         # The iteration ends on the last part: an exact one there, and the point obeys it to the bit.
         object.__setattr__(self, "parts", tuple(sorted(self.parts, key=lambda part: part.exact)))
