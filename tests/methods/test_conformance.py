@@ -73,7 +73,7 @@ CASES = [
         ],
     ),
     MethodCase(fs.Barrier(1e-3, kind="inverse"), rate=1e-6),
-    MethodCase(fs.Barrier(Exponential(0.1, 0.9)), rate=1e-6),
+    MethodCase(fs.Barrier(Exponential(0.1, 0.999)), rate=1e-6),
     MethodCase(
         fs.Lagrangian(0.1),
         solves=1e-4,
