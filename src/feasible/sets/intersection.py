@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self, final
 import torch
 from torch import Tensor
 
+from feasible.errors import UnsupportedError
 from feasible.sets.closed_forms import ClosedForm, closed_form
 from feasible.sets.dykstra import Map, common_interior, meet, nearest_common
 from feasible.sets.merging import merged
@@ -61,6 +62,16 @@ class Intersection(OfParts):
         from feasible.sets.elementwise import NonNegative
 
         return L2Ball(1.0) & NonNegative()
+
+    def __post_init__(self) -> None:
+        # The iteration ends on the last part: an exact one there, and the point obeys it to the bit.
+        object.__setattr__(self, "parts", tuple(sorted(self.parts, key=lambda part: part.exact)))
+        if not self.convex and len(self.steps) > 1:
+            loose = next(part for part in self.parts if not part.convex)
+            raise UnsupportedError(
+                f"{loose!r} is not convex, and the nearest common point of it and another set is not known.\n"
+                "  Constrain a different tensor with each, or enforce one of the two with Penalty."
+            )
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
