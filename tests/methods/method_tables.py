@@ -31,6 +31,40 @@ SETS: dict[str, Set] = {
     "intersection": fs.Box(-0.5, 1) & fs.SumTo(1.0),
 }
 
+PICKED = torch.tensor([True, False, True])
+NORMALS = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0]], dtype=F64)
+FACES = torch.cat([NORMALS, -torch.eye(3, dtype=F64)])
+
+# Every convex set of the library is here or above, in one shape each.
+MORE_CONVEX_SETS: dict[str, tuple[Set, tuple[int, int]]] = {
+    "partly frozen": (fs.Frozen().where(MASK), (2, 3)),
+    "sum of absolute values": (fs.L1Ball(1.0), (2, 3)),
+    "largest absolute value": (fs.LInfBall(0.5), (2, 3)),
+    "half-space": (fs.HalfSpace([1.0, -2.0, 0.5], -0.5), (2, 3)),
+    "equations": (fs.Affine(NORMALS, [1.0, 0.5]), (2, 3)),
+    "equations of each row": (fs.Affine(NORMALS[:1], [[1.0], [0.5]]), (2, 3)),
+    "polyhedron": (fs.Polyhedron(FACES, [1.0, 0.3, 0.2, 0.2, 0.2]), (2, 3)),
+    "polyhedron in a plane": (fs.Polyhedron(FACES[2:], [0.0] * 3, [[1.0, 2.0, 1.0]], [1.0]), (2, 3)),
+    "cone": (fs.SecondOrderCone(), (2, 3)),
+    "cone of all": (fs.SecondOrderCone(dim=None), (2, 3)),
+    "increasing": (fs.Monotone(), (2, 3)),
+    "decreasing columns": (fs.Monotone(increasing=False, dim=0), (2, 3)),
+    "simplex of some": (fs.Simplex().where(PICKED), (2, 3)),
+    "simplex of one row": (fs.Simplex().where(torch.tensor([[True], [False]])), (2, 3)),
+    "symmetric": (fs.Symmetric(), (3, 3)),
+    "skew-symmetric": (fs.SkewSymmetric(), (3, 3)),
+    "semidefinite": (fs.PSD(), (3, 3)),
+    "eigenvalues in a range": (fs.PSD(-0.5, 1.0), (3, 3)),
+    "largest singular value": (fs.SpectralBall(0.8), (2, 3)),
+    "sum of singular values": (fs.NuclearBall(1.0), (2, 3)),
+    "symmetric part": (fs.Symmetric().where(PICKED[:, None] & PICKED), (3, 3)),
+    "doubly stochastic": (fs.DoublyStochastic(), (3, 3)),
+    "orthant and ball": (fs.NonNegative() & fs.L2Ball(0.8), (2, 3)),
+    "simplex and box": (fs.Simplex() & fs.Box(upper=0.6), (2, 3)),
+    "transport": (fs.SumTo(1.0) & fs.SumTo(2 / 3, dim=0) & fs.NonNegative(), (2, 3)),
+}
+CONVEX_SETS = {name: (set, (2, 3)) for name, set in SETS.items()} | MORE_CONVEX_SETS
+
 
 @dataclass(frozen=True)
 class MethodCase:
@@ -62,7 +96,10 @@ METHODS = [
 ]
 
 
-ITERATIVE = {"intersection"}
+ITERATIVE = {
+    "intersection", "orthant and ball", "simplex and box", "transport",
+    "polyhedron", "polyhedron in a plane", "doubly stochastic",
+}  # fmt: skip
 """Sets whose projection iterates: whole trainings with them are slow."""
 
 
@@ -80,6 +117,6 @@ def names(parameter):
     return str(parameter)
 
 
-def target(seed=0):
+def target(seed=0, shape=(2, 3)):
     """A point outside all sets."""
-    return 2 * torch.randn(2, 3, dtype=F64, generator=torch.Generator().manual_seed(seed))
+    return 2 * torch.randn(shape, dtype=F64, generator=torch.Generator().manual_seed(seed))

@@ -2,9 +2,11 @@
 
 import functools
 
+import cvxpy as cp
+import numpy as np
 import pytest
 import torch
-from method_tables import F64, ITERATIVE, MASK, SETS, target
+from method_tables import CONVEX_SETS, F64, FACES, ITERATIVE, MASK, SETS, target
 
 import feasible as fs
 
@@ -19,16 +21,16 @@ OPTIMIZERS = {
 
 
 @functools.cache
-def quadratic():
+def quadratic(shape=(2, 3)):
     """½(x − a)ᵀH(x − a) with a full Hessian of condition 10: per-entry step sizes lead elsewhere."""
-    rng = torch.Generator().manual_seed(3)
-    q, _ = torch.linalg.qr(torch.randn(6, 6, dtype=F64, generator=rng))
-    H = q @ torch.diag(torch.logspace(-0.7, 0.3, 6, dtype=F64)) @ q.T
-    return H, target(5)
+    rng, size = torch.Generator().manual_seed(3), shape[0] * shape[1]
+    q, _ = torch.linalg.qr(torch.randn(size, size, dtype=F64, generator=rng))
+    H = q @ torch.diag(torch.logspace(-0.7, 0.3, size, dtype=F64)) @ q.T
+    return H, target(5, shape)
 
 
 def objective(x):
-    H, a = quadratic()
+    H, a = quadratic(tuple(x.shape))
     difference = (x - a).reshape(-1)
     return 0.5 * difference @ H @ difference
 
@@ -39,8 +41,8 @@ def stationarity(x, set):
     return float((y.detach() - set.project(y.detach() - gradient)).norm())
 
 
-def train(set, make, method=None, steps=STEPS):
-    x = torch.zeros(2, 3, dtype=F64, requires_grad=True)
+def train(set, make, method=None, steps=STEPS, shape=(2, 3)):
+    x = torch.zeros(shape, dtype=F64, requires_grad=True)
     problem = fs.Problem([x])
     problem.constrain("0", set, by=method)
     optimizer = problem.attach(make([x]))
@@ -55,22 +57,70 @@ def train(set, make, method=None, steps=STEPS):
     return x, problem
 
 
+@functools.cache
+def trained(name, optimizer):
+    set, shape = CONVEX_SETS[name]
+    return train(set, OPTIMIZERS[optimizer], shape=shape)
+
+
+def is_slow(name, optimizer):
+    """Iterations are; of the further sets two optimizers are tried at once, and the others among the slow tests."""
+    return name in ITERATIVE or (name not in SETS and optimizer not in ("sgd", "adam"))
+
+
 CASES = [
-    pytest.param(name, optimizer, marks=[pytest.mark.slow] if name in ITERATIVE else [])
-    for name in SETS
+    pytest.param(name, optimizer, marks=[pytest.mark.slow] if is_slow(name, optimizer) else [])
+    for name in CONVEX_SETS
     for optimizer in OPTIMIZERS
 ]
 
 
 @pytest.mark.parametrize(("name", "optimizer"), CASES)
 def test_every_set_reaches_its_optimum(name, optimizer):
-    x, problem = train(SETS[name], OPTIMIZERS[optimizer], steps=STEPS)
+    x, problem = trained(name, optimizer)
     set = problem.constraints[0].bound
     assert bool(set.contains(x.detach()).all())
     assert stationarity(x, set) <= 1e-5
     row = problem.report()["0"]
     assert row.stationarity <= 1e-5
     assert row.guarantee in ("exact", "projected")
+
+
+def test_no_convex_set_is_forgotten():
+    kinds = {getattr(fs.sets, name) for name in fs.sets.__all__} - {
+        fs.sets.Set,
+        fs.Frozen,
+    }  # nothing to train
+    convex = {kind for kind in kinds if kind.convex is True}
+    assert convex | {fs.Where, fs.Flatten, fs.Intersection} <= {type(set) for set, _ in CONVEX_SETS.values()}
+
+
+SOLVED = {
+    "sum of absolute values": lambda x: [cp.norm1(x[row, :]) <= 1 for row in (0, 1)],
+    "polyhedron": lambda x: [FACES.numpy() @ x[row, :] <= [1, 0.3, 0.2, 0.2, 0.2] for row in (0, 1)],
+    "cone": lambda x: [cp.norm(x[row, :2]) <= x[row, 2] for row in (0, 1)],
+    "increasing": lambda x: [cp.diff(x, axis=1) >= 0],
+    "simplex of some": lambda x: [x[:, [0, 2]] >= 0, x[:, 0] + x[:, 2] == 1],
+    "eigenvalues in a range": lambda x: [x == x.T, x + 0.5 * np.eye(3) >> 0, np.eye(3) - x >> 0],
+    "largest singular value": lambda x: [cp.sigma_max(x) <= 0.8],
+    "sum of singular values": lambda x: [cp.normNuc(x) <= 1],
+    "doubly stochastic": lambda x: [x >= 0, cp.sum(x, axis=0) == 1, cp.sum(x, axis=1) == 1],
+    "transport": lambda x: [x >= 0, cp.sum(x, axis=0) == 2 / 3, cp.sum(x, axis=1) == 1],
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in ITERATIVE else []) for name in SOLVED]
+)
+def test_the_optimum_is_what_a_conic_solver_finds(name):
+    x, _ = trained(name, "adam")
+    H, a = quadratic(tuple(x.shape))
+    found = cp.Variable(x.shape)
+    root = np.linalg.cholesky(H.numpy()).T
+    distance = root @ cp.vec(found - a.numpy(), order="C")
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(distance)), SOLVED[name](found))
+    problem.solve(solver=cp.CLARABEL)
+    torch.testing.assert_close(x.detach(), torch.from_numpy(found.value), atol=1e-4, rtol=0)
 
 
 def test_without_tangent_gradients_adam_ends_at_a_wrong_point():

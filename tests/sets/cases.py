@@ -38,7 +38,8 @@ VECTORS = ((3, 4), (6,), (2, 2, 3))
 
 def intersection(set: Set, shapes: Sequence[tuple[int, ...]], reference: Reference, **claims: Any) -> SetCase:
     """A row for a set that is projected onto by iteration: moderate scales, no tracing, kinks anywhere."""
-    return SetCase(set, shapes, reference, scales=(1e-9, 1.0), smooth=False, traceable=False, **claims)
+    claims |= {"scales": (1e-9, 1.0), "smooth": False, "compilable": False, "mappable": False}
+    return SetCase(set, shapes, reference, **claims)
 
 
 def three_parts(p: cp.Variable) -> list[cp.Constraint]:

@@ -26,8 +26,6 @@ from .references import Constraints, Reference, matrix_solver
 
 SQUARE = ((3, 3), (2, 2, 2), (1, 1))
 TALL_AND_WIDE = ((4, 3), (2, 4), (2, 2, 2))
-NOT_TRACED = ("compiled_projection_agrees",)
-"""Factorisations and iterations in an autograd function: eager mode and ``torch.func`` only."""
 EIGENVALUES_AS_SLACKS = ("slack_is_concave",)
 """Each eigenvalue is a slack; the sum of their logarithms is concave, a single one is not."""
 SYMMETRY_HAS_NO_SLACK = ("slack_is_positive_inside", "barrier_grows_towards_the_boundary")
@@ -115,16 +113,16 @@ MATRIX_CASES: list[SetCase] = [
             (lambda: PSD("one"), "min_eig must be a number, got 'one'"),
         ],
         misfits=NOT_SQUARE,
-        skip=(*NOT_TRACED, *EIGENVALUES_AS_SLACKS, *SYMMETRY_HAS_NO_SLACK, *CURVED),
+        skip=(*EIGENVALUES_AS_SLACKS, *SYMMETRY_HAS_NO_SLACK, *CURVED),
     ),
     SetCase(
         PSD(-0.5, 2.0),
         SQUARE,
         solver(between(-0.5, 2.0)),
         charts=(None, "cholesky"),
-        skip=(*NOT_TRACED, *EIGENVALUES_AS_SLACKS, *SYMMETRY_HAS_NO_SLACK),
+        skip=(*EIGENVALUES_AS_SLACKS, *SYMMETRY_HAS_NO_SLACK),
     ),
-    SetCase(PSD(0.7, 0.7), SQUARE, skip=NOT_TRACED),
+    SetCase(PSD(0.7, 0.7), SQUARE),
     # -- singular values ---------------------------------------------------------------------------
     SetCase(
         SpectralBall(0.5),
@@ -136,9 +134,9 @@ MATRIX_CASES: list[SetCase] = [
             (lambda: SpectralBall(inf), "radius must be finite, got inf"),
         ],
         misfits=NO_MATRIX,
-        skip=(*NOT_TRACED, *EIGENVALUES_AS_SLACKS),
+        skip=EIGENVALUES_AS_SLACKS,
     ),
-    SetCase(SpectralBall(0.0), MATRIX, skip=NOT_TRACED),
+    SetCase(SpectralBall(0.0), MATRIX),
     SetCase(
         NuclearBall(2.0),
         TALL_AND_WIDE,
@@ -148,9 +146,8 @@ MATRIX_CASES: list[SetCase] = [
             (lambda: NuclearBall(None), "radius must be a number, got None"),
         ],
         misfits=NO_MATRIX,
-        skip=NOT_TRACED,
     ),
-    SetCase(NuclearBall(0.0), MATRIX, skip=NOT_TRACED),
+    SetCase(NuclearBall(0.0), MATRIX),
     SetCase(
         LowRank(1),
         TALL_AND_WIDE,
@@ -161,26 +158,26 @@ MATRIX_CASES: list[SetCase] = [
             (lambda: LowRank(True), "rank must be a non-negative integer, got True"),
         ],
         misfits=NO_MATRIX,
-        skip=(*NOT_TRACED, *CURVED),
+        skip=CURVED,
     ),
-    SetCase(LowRank(9), MATRIX, truncated(9), skip=NOT_TRACED),
-    SetCase(LowRank(0), MATRIX, truncated(0), skip=NOT_TRACED),
+    SetCase(LowRank(9), MATRIX, truncated(9)),
+    SetCase(LowRank(0), MATRIX, truncated(0)),
     # -- orthonormal columns or rows ---------------------------------------------------------------
     SetCase(
         Stiefel(),
         (*TALL_AND_WIDE, (1, 1), (6, 1)),
         charts=(None, "householder", "matrix_exp"),
         misfits=NO_MATRIX,
-        skip=(*NOT_TRACED, *CURVED),
+        skip=CURVED,
     ),
-    SetCase(Stiefel().flatten(1), ((3, 2, 2),), skip=(*NOT_TRACED, *CURVED)),
+    SetCase(Stiefel().flatten(1), ((3, 2, 2),), skip=CURVED),
     # -- doubly stochastic matrices and permutations -----------------------------------------------
     SetCase(
         DoublyStochastic(),
         ((3, 3), (2, 4, 4), (1, 1)),
         solver(lambda p: [p >= 0, cp.sum(p, axis=0) == 1, cp.sum(p, axis=1) == 1]),
         misfits=NOT_SQUARE,
-        skip=NOT_TRACED,
+        compilable=False,
     ),
     SetCase(
         Permutation(),
@@ -188,6 +185,6 @@ MATRIX_CASES: list[SetCase] = [
         best_permutation,
         minus_infinity=True,
         misfits=NOT_SQUARE,
-        skip=NOT_TRACED,
+        compilable=False,
     ),
 ]

@@ -26,7 +26,7 @@ from feasible import (
 )
 
 from .cases import HALF_LINE_CHARTS, INTERVAL_CHARTS, MATRIX, SIMPLEX_CHARTS, SetCase, intersection
-from .cases_matrices import CURVED, EIGENVALUES_AS_SLACKS, NOT_TRACED, SYMMETRY_HAS_NO_SLACK
+from .cases_matrices import CURVED, EIGENVALUES_AS_SLACKS, SYMMETRY_HAS_NO_SLACK
 from .cases_vectors import SLOW
 from .references import Constraints, Reference, solver
 
@@ -168,16 +168,14 @@ PICKED_CASES: list[SetCase] = [
         misfits=[((4,), "where: mask has shape (4, 4)"), ((4, 5), "where: mask has shape (4, 4)")],
         skip=SLOW,
     ),
-    SetCase(
-        Stiefel().where(TALL), ((4, 3), (2, 4, 3)), charts=(None, "householder"), skip=(*NOT_TRACED, *CURVED)
-    ),
+    SetCase(Stiefel().where(TALL), ((4, 3), (2, 4, 3)), charts=(None, "householder"), skip=(*SLOW, *CURVED)),
     SetCase(
         PSD(-0.5, 2.0).where(SUBMATRIX),
         ((4, 4), (2, 4, 4)),
         charts=(None, "cholesky"),
-        skip=(*NOT_TRACED, *EIGENVALUES_AS_SLACKS, *SYMMETRY_HAS_NO_SLACK),
+        skip=(*SLOW, *EIGENVALUES_AS_SLACKS, *SYMMETRY_HAS_NO_SLACK),
     ),
-    SetCase(DoublyStochastic().where(torch.tensor([[[True]], [[False]]])), ((2, 3, 3),), skip=NOT_TRACED),
+    SetCase(DoublyStochastic().where(torch.tensor([[[True]], [[False]]])), ((2, 3, 3),), compilable=False),
     # -- of sets inside sets -------------------------------------------------------------------------
     intersection(
         (NonNegative() & L2Ball(1.0)).where(PICKED),

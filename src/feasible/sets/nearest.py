@@ -31,7 +31,8 @@ def nearest_point(x: Tensor, how: NearestPoint) -> Tensor:
     """``how.solve(x)[0]`` with its derivatives; works under autograd, ``jvp`` and ``vmap``."""
     if not is_differentiated(x):
         return how.solve(x)[0]
-    return _Nearest.apply(x, how)[0]  # type: ignore[no-any-return, no-untyped-call]
+    function = _Once if torch.compiler.is_compiling() else _Nearest
+    return function.apply(x, how)[0]  # type: ignore[no-any-return, no-untyped-call]
 
 
 def last_derivative(x: Tensor) -> Tensor:
@@ -39,9 +40,11 @@ def last_derivative(x: Tensor) -> Tensor:
     return _Last.apply(x)  # type: ignore[no-any-return, no-untyped-call]
 
 
-class _Nearest(torch.autograd.Function):
-    """``P(x)``, the gradient of ``½‖x‖² − ½ distance(x)²``: its derivative is symmetric, and one linear map
-    serves the forward and the reverse mode; so is its second derivative.
+class _Once(torch.autograd.Function):
+    """``P(x)`` with its first derivative in reverse mode, which is all that ``torch.compile`` accepts.
+
+    ``P`` is the gradient of ``½‖x‖² − ½ distance(x)²``: its derivative is symmetric, and one linear map serves
+    the forward and the reverse mode; so is its second derivative.
     """
 
     @staticmethod
@@ -54,6 +57,15 @@ class _Nearest(torch.autograd.Function):
         ctx.mark_non_differentiable(*output[1:])
         ctx.save_for_backward(x, *output[1:])
         ctx.save_for_forward(x, *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        _, *factors = ctx.saved_tensors
+        return ctx.how.derivative(gradients[0], *factors), None
+
+
+class _Nearest(_Once):
+    """The same with its second derivative, in forward mode and under ``vmap`` too."""
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:

@@ -18,6 +18,8 @@ def polar_factor(x: Tensor, error: Tensor | None = None) -> Tensor:
     """
     if x.numel() == 0:
         return x.clone()
+    if torch.compiler.is_compiling():  # which cannot look whether the powers have arrived
+        return _from_svd(x)
     point, settled = _by_powers(x, gram_error(x) if error is None else error)
     if bool(settled.all()):
         return point

@@ -41,7 +41,7 @@ def jacobian_is_a_projection_s(subject: SetSubject) -> None:
 
 def all_ways_to_differentiate_agree(subject: SetSubject) -> None:
     """``autograd``, ``jacrev``, ``jacfwd`` and ``jvp`` give one Jacobian."""
-    if not subject.traceable:
+    if not subject.mappable:
         return
     for at in _smooth_situations(subject):
         jacobian = _jacobian(at)

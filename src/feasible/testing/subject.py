@@ -30,7 +30,8 @@ class SetSubject:
         minus_infinity: whether entries of −inf have a nearest point.
         smooth: whether the projection is differentiable at almost every point.
         affine: whether it is differentiable everywhere, members included.
-        traceable: whether it runs under ``torch.compile(fullgraph=True)`` and ``torch.func.vmap``.
+        compilable: whether it runs under ``torch.compile(fullgraph=True)``.
+        mappable: whether it runs under the transforms of ``torch.func``: ``vmap``, ``jacrev``, ``jvp``.
     """
 
     set: Set
@@ -42,7 +43,8 @@ class SetSubject:
     minus_infinity: bool = False
     smooth: bool = True
     affine: bool = False
-    traceable: bool = True
+    compilable: bool = True
+    mappable: bool = True
     _made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def generator(self, seed: int = 0) -> torch.Generator:
