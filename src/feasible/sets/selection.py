@@ -50,9 +50,10 @@ def keep_largest(rows: Tensor, count: int) -> Tensor:
     length = rows.shape[-1]
     if count >= length:
         return spread_nan(rows, rows.clone())
-    magnitude = wide(rows.detach()).abs()
+    magnitude = rows.detach().abs()
     if length > _FEW and _is_plain(rows) and _prefers_topk(magnitude, count):
         return _scatter_largest(rows.detach(), magnitude, count)
+    magnitude = wide(magnitude)
     return spread_nan(rows, _zero_unless(largest(magnitude, count), rows, magnitude))
 
 
@@ -76,9 +77,9 @@ def _has_many_equals(magnitude: Tensor) -> bool:
 
 def _scatter_largest(rows: Tensor, magnitude: Tensor, count: int) -> Tensor:
     """As ``keep_largest``: written into zeros where there is no doubt which they are. Uses ``magnitude`` up."""
-    top = magnitude.topk(count, dim=-1, sorted=False)
-    kept = torch.zeros_like(rows).scatter_(-1, top.indices, rows.gather(-1, top.indices))
-    cut, following = top.values.amin(-1), magnitude.scatter_(-1, top.indices, -1.0).amax(-1)
+    values, places = magnitude.topk(count, dim=-1, sorted=False)
+    cut, following = values.amin(-1), magnitude.scatter_(-1, places, -1.0).amax(-1)
+    kept = magnitude.zero_().scatter_(-1, places, rows.gather(-1, places))  # fresh memory would cost more
     doubtful = ~(cut > following) | (following == 0)  # ties, NaN, and members, whose zeros keep their sign
     if bool(doubtful.any()):
         unclear = rows[doubtful]

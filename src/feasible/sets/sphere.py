@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from feasible.sets.charts import Chart
-from feasible.sets.precision import wide, widest
+from feasible.sets.precision import HALF, wide, widest
 from feasible.sets.simplex import check_kind, finite_number
-from feasible.sets.units import Vectors, keep_members, precise_norm, vector_norm, vector_sum
+from feasible.sets.units import Vectors, is_plain_cpu, keep_members, precise_norm, vector_norm, vector_sum
 
 __all__ = ["Sphere"]
 
@@ -72,11 +72,19 @@ class Sphere(Vectors):
         for group in _alike(tensors):
             if len(group) == 1 or self.dim is None:
                 super().project_all_(group)
-                continue
-            stacked = Sphere(self.radius, self.dim if self.dim < 0 else self.dim + 1).project(
-                torch.stack(group)
-            )
-            torch._foreach_copy_(group, list(stacked.unbind(0)))
+            else:
+                self._project_alike_(group, self.dim if self.dim < 0 else self.dim + 1)
+
+    def _project_alike_(self, group: list[Tensor], dim: int) -> None:
+        stacked = torch.stack(group)
+        norm = precise_norm(stacked, dim, keepdim=True)
+        if is_plain_cpu(norm) and stacked.dtype not in HALF and _are_ordinary(norm, self.radius):
+            # The same numbers as ``project``, in fewer passes.
+            factor = torch.where(self._is_length(norm, stacked.dtype), 1.0, self.radius / norm)
+            torch._foreach_mul_(group, list(factor.to(stacked.dtype).unbind(0)))
+        else:
+            projected = Sphere(self.radius, dim).project(stacked)
+            torch._foreach_copy_(group, list(projected.unbind(0)))
 
     def _is_length(self, norm: Tensor, dtype: torch.dtype) -> Tensor:
         return (norm - self.radius).abs() <= self.tolerance(dtype)
@@ -88,9 +96,13 @@ class Sphere(Vectors):
     needs_tangent = True
 
     def reduce_gradients_(self, points: Sequence[Tensor], gradients: Sequence[Tensor], t: float) -> None:
-        """The gradients without their radial part."""
+        """The gradients without their radial part; the members' norm is known."""
         for x, g in zip(points, gradients, strict=True):
-            g.copy_(self.tangent(x, g))
+            if self.dim is None or x.dtype in HALF or not _is_ordinary(self.radius):
+                g.copy_(self.tangent(x, g))
+            else:
+                radial = torch.linalg.vecdot(x, g, dim=self.dim).unsqueeze(self.dim)
+                g.addcmul_(x, radial, value=-1 / self.radius**2)
 
     def chart(self, kind: str | None = None) -> Chart:
         """``"normalize"``: ``radius · z/‖z‖``; members are their own coordinates."""
@@ -160,12 +172,24 @@ def _first_entries(x: Tensor, dim: int | None) -> Tensor:
 
 
 def _alike(tensors: Sequence[Tensor], most: int = 1 << 16) -> Iterable[list[Tensor]]:
-    """Small tensors in groups of one shape, dtype and device; large ones by themselves."""
+    """Small tensors of one shape, dtype and device in groups that fit a cache; large ones by themselves."""
     groups: dict[object, list[Tensor]] = {}
-    for index, tensor in enumerate(tensors):
-        alone = index if tensor.numel() > most else None
-        groups.setdefault((tensor.shape, tensor.dtype, tensor.device, alone), []).append(tensor)
-    return groups.values()
+    for tensor in tensors:
+        groups.setdefault((tensor.shape, tensor.dtype, tensor.device), []).append(tensor)
+    for group in groups.values():
+        count = max(most // max(group[0].numel(), 1), 1)
+        for first in range(0, len(group), count):
+            yield group[first : first + count]
+
+
+def _is_ordinary(size: float) -> bool:
+    """Whether squares and quotients of such numbers stay far from overflow and underflow in single precision."""
+    return 1e-9 < size < 1e9
+
+
+def _are_ordinary(norm: Tensor, radius: float) -> bool:
+    """Whether all these norms can be brought to the radius by one factor each."""
+    return _is_ordinary(radius) and all(_is_ordinary(float(bound)) for bound in norm.aminmax())
 
 
 def _divisor(norm: Tensor) -> Tensor:
