@@ -7,12 +7,14 @@ from feasible.methods.matrix import matrix
 from feasible.problem import Problem
 from feasible.report import Report
 from feasible.sets import *
+from feasible.surrogate import Surrogate
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Problem",
     "Report",
+    "Surrogate",
     "UnsupportedError",
     "matrix",
     "methods",

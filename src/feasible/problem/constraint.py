@@ -17,12 +17,14 @@ from feasible.problem.measures import (
     Handed,
     IndexedSample,
     Measure,
+    Reading,
     SampleDistance,
     WholeValue,
     detached,
 )
 from feasible.problem.window import Moment, Window
 from feasible.sets import Set
+from feasible.surrogate import Surrogate
 
 Per = Literal["value", "sample", "index"]
 
@@ -137,7 +139,7 @@ class Constraint:
 
     # A first value seen under inference_mode must not make a state that autograd refuses later.
     @torch.inference_mode(False)
-    def bind_value(self, value: Tensor) -> None:
+    def bind_value(self, value: Tensor, has_truth: bool = False) -> None:
         """The first value decides shape, dtype and device."""
         if not value.is_floating_point():
             raise ValueError(
@@ -147,14 +149,23 @@ class Constraint:
             raise ValueError(
                 f'{self.name}: per="{self.spec.per}" needs a batch in dimension 0, got a single number.'
             )
-        measure = self._measure(self.set.bind(detached(value)))
+        bound = self.set.bind(detached(value))
+        if self.spec.per != "value" and _ties_samples(bound, value.shape):
+            raise ValueError(
+                f'{self.name}: per="{self.spec.per}" needs a set that speaks of one sample at a time, but the unit of '
+                f"{self.set!r} is the {bound.unit} of a value of shape {tuple(value.shape)}.\n"
+                "  Give the set a dim that is not the batch, or the samples one more dimension."
+            )
+        measure = self._measure(bound)
         template = measure.template(value)
         self.state = self.method.bind(template, measure.set)
         if isinstance(measure, SampleDistance):
             self.state["tolerance"] = self._tolerance(value)
             self.state["unit"] = self._unit(value)
-        if self.spec.average is not None and isinstance(measure, WholeValue):
-            self.state["average"] = torch.full_like(template, float("nan"))
+            if self.spec.reduction == "huber":
+                self.state["width"] = half_size(value)
+        if isinstance(measure, WholeValue) and self.spec.average is not None:
+            self.state["average"] = measure.average_like(template, has_truth)
         self._shape = measure.shape(value)
         self.measure = measure
 
@@ -180,23 +191,18 @@ class Constraint:
 
     def _unit(self, value: Tensor) -> Tensor:
         """Half the first value's RMS, so that a method's own numbers fit outputs of any size; the user's win."""
-        size = root_mean_square(value) / 2
-        return torch.where(size > 0, size, 1.0) if self.method.automatic else torch.ones_like(size)
+        size = half_size(value)
+        return size if self.method.automatic else torch.ones_like(size)
 
     # -- in the loss -------------------------------------------------------------------------------
 
-    def read(self, handed: Handed) -> tuple[Tensor, Tensor | None]:
-        """Value and index, checked against the shape that the constraint was bound to."""
+    def read(self, handed: Handed) -> Reading:
+        """What was handed in, checked against the shape that the constraint was bound to."""
         if self.slot is not None:
-            return self.slot.value(), None
+            return Reading(self.slot.value())
         if self.measure is not None:
             return self._checked(self.measure, handed)
-        first = (
-            handed[0] if self.spec.per == "index" and isinstance(handed, (tuple, list)) and handed else handed
-        )
-        if not isinstance(first, Tensor):
-            raise ValueError(f"{self.name}: expected a tensor, got {type(first).__name__}.")
-        self.bind_value(first)
+        self.bind_value(_first_value(handed, self.spec.per, self.name), isinstance(handed, Surrogate))
         assert self.measure is not None
         try:
             return self._checked(self.measure, handed)
@@ -204,10 +210,10 @@ class Constraint:
             self.unbind()
             raise
 
-    def _checked(self, measure: Measure, handed: Handed) -> tuple[Tensor, Tensor | None]:
-        value, index = measure.split(handed, self.name)
-        self.check_shape(value)
-        return value, index
+    def _checked(self, measure: Measure, handed: Handed) -> Reading:
+        reading = measure.split(handed, self.name)
+        self.check_shape(reading.value)
+        return reading
 
     def check_shape(self, value: Tensor) -> None:
         """Raise ``ValueError`` where a value has another shape than the first one."""
@@ -219,16 +225,16 @@ class Constraint:
                 f"got {tuple(value.shape)}."
             )
 
-    def term(self, value: Tensor, index: Tensor | None, record: bool) -> Tensor:
+    def term(self, reading: Reading, record: bool) -> Tensor:
         """What the loss gains at a value that ``read`` has checked."""
         assert self.measure is not None
         moment = self.moment if record else None
         with torch.no_grad():
-            pull = self.measure.pull(value, index, self.state, self.ticks, self.window, moment)
+            pull = self.measure.pull(reading, self.state, self.ticks, self.window, moment)
         if record:
-            self.last = value.detach()
+            self.last = reading.seen
             self._count(pull.amount)
-        return attach_gradient(value, pull)
+        return attach_gradient(reading.value, pull)
 
     # -- after the step ----------------------------------------------------------------------------
 
@@ -238,11 +244,13 @@ class Constraint:
             return
         assert self.measure is not None
         self.window.keep_backed(self.moment)
+        if isinstance(self.measure, IndexedSample):
+            self.measure.update_rows_(self.state, self.ticks, full, self.window, skipped)
+            return
         for key, new in self.measure.update(self.state, self.ticks, full, self.window).items():
             old = self.state[key]
-            if not isinstance(self.measure, IndexedSample):
-                # x − x is 0 for finite x and NaN for every other: no broken number enters the state.
-                new = torch.where((new - new) == 0, new, old)
+            # x − x is 0 for finite x and NaN for every other: no broken number enters the state.
+            new = torch.where((new - new) == 0, new, old)
             self.state[key] = new if skipped is None else torch.where(skipped, old, new)
 
     def _count(self, amount: Tensor) -> None:
@@ -351,7 +359,7 @@ def multiplier_of(constraint: Constraint) -> Tensor | None:
     if isinstance(measure, IndexedSample):
         return state["multiplier"].clone()
     if constraint.window.records:
-        at = constraint.window.mean()
+        at = measure.mean(constraint.window)
     elif constraint.slot is not None:
         at = detached(constraint.slot.value())
     else:
@@ -360,6 +368,31 @@ def multiplier_of(constraint: Constraint) -> Tensor | None:
     if found is None:
         return None
     return found / state["unit"] if isinstance(measure, SampleDistance) else found.clone()
+
+
+def _first_value(handed: Handed, per: Per, name: str) -> Tensor:
+    """The tensor that decides shape, dtype and device."""
+    if isinstance(handed, Surrogate):
+        return handed.smooth
+    first = handed[0] if per == "index" and isinstance(handed, (tuple, list)) and handed else handed
+    if not isinstance(first, Tensor):
+        raise ValueError(f"{name}: expected a tensor, got {type(first).__name__}.")
+    return first
+
+
+def _ties_samples(set: Set, shape: torch.Size) -> bool:
+    """Whether a unit of the set reaches over several samples, the entries of dimension 0."""
+    for count in (2, 3):
+        norm = set.norm(torch.empty((count, *shape[1:]), device="meta"))
+        if norm.dim() == 0 or norm.shape[0] != count:
+            return True
+    return False
+
+
+def half_size(value: Tensor) -> Tensor:
+    """Half the RMS of the entries, or 1 where that is 0."""
+    size = root_mean_square(value) / 2
+    return torch.where(size > 0, size, 1.0)
 
 
 def root_mean_square(value: Tensor) -> Tensor:

@@ -34,9 +34,10 @@ def check_spec(name: str, spec: ValueSpec) -> None:
         raise ValueError(f'{name}: per="index" needs size=N, the number of samples (≥ 1), got {spec.size!r}.')
     if spec.per != "index" and spec.size is not None:
         raise ValueError(f'{name}: size=N belongs to per="index", got per={spec.per!r}, size={spec.size!r}.')
-    if spec.reduction != "mean" and not (isinstance(spec.reduction, (int, float)) and spec.reduction >= 1):
+    is_power = isinstance(spec.reduction, (int, float)) and spec.reduction >= 1
+    if spec.reduction not in ("mean", "huber") and not is_power:
         raise ValueError(
-            f'{name}: reduction must be "mean" or the p ≥ 1 of a p-mean, got {spec.reduction!r}.'
+            f'{name}: reduction must be "mean", "huber" or the p ≥ 1 of a p-mean, got {spec.reduction!r}.'
         )
     if spec.tolerance is not None and not 0 <= spec.tolerance < float("inf"):
         raise ValueError(f"{name}: tolerance must be ≥ 0 and finite, got {spec.tolerance!r}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -12,9 +13,25 @@ from torch import Tensor
 from feasible.methods.method import Method, Pull, State
 from feasible.problem.window import Moment, Window
 from feasible.sets import Box, Set
+from feasible.surrogate import Surrogate
 
 Handed = Any
-"""A tensor, or a pair (value, index) for ``per="index"``."""
+"""A tensor, a ``Surrogate``, or a pair (value, index) for ``per="index"``."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the user handed in, checked."""
+
+    value: Tensor
+    index: Tensor | None = None
+    truth: Tensor | None = None
+    """What the value stands for, where it is the smooth part of a ``Surrogate``."""
+
+    @property
+    def seen(self) -> Tensor:
+        """What the constraint speaks of."""
+        return self.value.detach() if self.truth is None else self.truth
 
 
 def work_dtype(value: Tensor) -> torch.dtype:
@@ -37,11 +54,17 @@ class Measure(ABC):
         self.method = method
         self.set = set
 
-    def split(self, handed: Handed, name: str) -> tuple[Tensor, Tensor | None]:
-        """Value and index of what the user handed in."""
+    def split(self, handed: Handed, name: str) -> Reading:
+        """Value, index and truth of what the user handed in."""
+        if isinstance(handed, Surrogate):
+            raise ValueError(f'{name}: a Surrogate goes with per="value"; every sample needs a derivative.')
         if not isinstance(handed, Tensor):
             raise ValueError(f"{name}: expected a tensor, got {type(handed).__name__}.")
-        return handed, None
+        return Reading(handed)
+
+    def mean(self, window: Window) -> Tensor:
+        """What multipliers see of the window that this process has recorded."""
+        return window.mean()
 
     def template(self, value: Tensor) -> Tensor:
         """What the method's state is bound to."""
@@ -56,15 +79,7 @@ class Measure(ABC):
         return self.set.norm(multiplier).sum()
 
     @abstractmethod
-    def pull(
-        self,
-        value: Tensor,
-        index: Tensor | None,
-        state: State,
-        step: int,
-        window: Window,
-        moment: Moment | None,
-    ) -> Pull:
+    def pull(self, reading: Reading, state: State, step: int, window: Window, moment: Moment | None) -> Pull:
         """The term at this value; with a moment, the value is recorded first."""
 
     @abstractmethod
@@ -80,19 +95,41 @@ class WholeValue(Measure):
         self.average = average
         self._latest: tuple[Tensor, Pull] | None = None
         """The last pull and where it was taken: the update of a single record need not compute it again."""
+        self._has_truth: bool | None = None
 
-    def pull(
-        self,
-        value: Tensor,
-        index: Tensor | None,
-        state: State,
-        step: int,
-        window: Window,
-        moment: Moment | None,
-    ) -> Pull:
+    def split(self, handed: Handed, name: str) -> Reading:
+        """A tensor, or a ``Surrogate`` at every step."""
+        has_truth = isinstance(handed, Surrogate)
+        if self._has_truth is not None and self._has_truth != has_truth:
+            kinds = ("a tensor", "a Surrogate")
+            raise ValueError(
+                f"{name}: expected {kinds[not has_truth]} as in its first step, got {kinds[has_truth]}."
+            )
+        reading = Reading(handed.smooth, None, handed.truth) if has_truth else super().split(handed, name)
+        self._has_truth = has_truth
+        return reading
+
+    def mean(self, window: Window) -> Tensor:
+        """The mean of the true values."""
+        return self._true(window.mean())
+
+    def _true(self, recorded: Tensor) -> Tensor:
+        return recorded[1] if self._has_truth else recorded
+
+    def _smooth(self, recorded: Tensor) -> Tensor:
+        return recorded[0] if self._has_truth else recorded
+
+    def average_like(self, template: Tensor, has_truth: bool) -> Tensor:
+        """Room for a mean of what is recorded, a truth beside its stand-in; there is none yet."""
+        return torch.full_like(torch.stack([template, template]) if has_truth else template, math.nan)
+
+    def pull(self, reading: Reading, state: State, step: int, window: Window, moment: Moment | None) -> Pull:
         """The method's pull at the mean that the average policy asks for."""
         # What is recorded must not change with the weights in the step.
-        at = self._settle(detached(value, copy=moment is not None), 1, state, window, moment)
+        value = detached(reading.value, copy=moment is not None)
+        if reading.truth is not None:
+            value = torch.stack([value, reading.truth.to(value)])
+        at = self._smooth(self._settle(value, 1, state, window, moment))
         return self._pull(at, state, step, moment)
 
     def _pull(self, at: Tensor, state: State, step: int, moment: Moment | None) -> Pull:
@@ -126,8 +163,9 @@ class WholeValue(Measure):
         elif self.average == "window":
             changed["average"] = mean
         latest, self._latest = self._latest, None
-        pull = latest[1] if latest is not None and latest[0] is mean else None
-        return {**changed, **self.method.update(mean, self.set, state, step, full, pull)}
+        at = self._true(mean)
+        pull = latest[1] if latest is not None and latest[0] is at else None
+        return {**changed, **self.method.update(at, self.set, state, step, full, pull)}
 
 
 class EverySample(Measure):
@@ -135,22 +173,14 @@ class EverySample(Measure):
 
     batched = True
 
-    def pull(
-        self,
-        value: Tensor,
-        index: Tensor | None,
-        state: State,
-        step: int,
-        window: Window,
-        moment: Moment | None,
-    ) -> Pull:
+    def pull(self, reading: Reading, state: State, step: int, window: Window, moment: Moment | None) -> Pull:
         """The method's pull, divided by the number of samples."""
-        at = detached(value)
+        at = detached(reading.value)
         if moment is not None:
-            window.record(moment, at, weight=len(value))
+            window.record(moment, at, weight=len(at))
         pull = self.method.pull(at, self.set, state, step)
         assert pull is not None
-        share = 1 / max(len(value), 1)
+        share = 1 / max(len(at), 1)
         return Pull(pull.amount * share, pull.gradient * share)
 
     def update(self, state: State, step: int, full: bool, window: Window) -> State:
@@ -175,40 +205,47 @@ class SampleDistance(WholeValue):
         """The reduced distance is one number."""
         return detached(value).new_zeros(())
 
-    def pull(
-        self,
-        value: Tensor,
-        index: Tensor | None,
-        state: State,
-        step: int,
-        window: Window,
-        moment: Moment | None,
-    ) -> Pull:
+    def pull(self, reading: Reading, state: State, step: int, window: Window, moment: Moment | None) -> Pull:
         """The chain rule: the multiplier of the reduced distance times its gradient in the samples."""
-        reduced = self.reduced_distance(detached(value))
+        reduced = self.reduced_distance(detached(reading.value), state)
         excess = (reduced.amount - state["tolerance"]) / state["unit"]
-        excess = self._settle(excess, len(value), state, window, moment)
-        if len(value) == 0:
+        excess = self._settle(excess, len(reading.value), state, window, moment)
+        if len(reading.value) == 0:
             return Pull(torch.zeros_like(excess), reduced.gradient)
         pull = self._pull(excess, state, step, moment)
         return Pull(pull.amount, reduced.gradient * (pull.gradient / state["unit"]))
 
-    def reduced_distance(self, value: Tensor) -> Pull:
-        """The mean of the samples' distances (or their p-mean) and its gradient in the samples."""
+    def split(self, handed: Handed, name: str) -> Reading:
+        """A batch of samples."""
+        return Measure.split(self, handed, name)
+
+    def reduced_distance(self, value: Tensor, state: State) -> Pull:
+        """The samples' distances as one number, and its gradient in the samples."""
         residual = self.sample_set.residual(value)
         flat = residual.reshape(len(value), math.prod(residual.shape[1:]))
         distance = torch.linalg.vector_norm(flat, dim=1)
-        count = max(len(distance), 1)
-        if self.reduction == "mean":
-            amount, slope = distance.sum() / count, torch.full_like(distance, 1 / count)
-        else:
-            p = float(self.reduction)
-            mean = distance.pow(p).sum() / count
-            amount = mean.pow(1 / p)
-            base = torch.where(mean == 0, torch.ones_like(mean), mean)
-            slope = base.pow(1 / p - 1) * distance.pow(p - 1) / count
+        amount, slope = reduce(distance, self.reduction, state.get("width"))
         length = torch.where(distance == 0, torch.ones_like(distance), distance)
         return Pull(amount, (flat * (slope / length).unsqueeze(1)).reshape(residual.shape))
+
+
+def reduce(distance: Tensor, reduction: str | float, width: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Distances as one number, and its derivatives: their mean, p-mean, or mean Huber loss.
+
+    The Huber loss, ``d²/2δ`` up to the width δ and ``d − δ/2`` above, does not push hard on samples that are
+    almost there.
+    """
+    count = max(len(distance), 1)
+    if reduction == "mean":
+        return distance.sum() / count, torch.full_like(distance, 1 / count)
+    if width is not None:
+        is_near = distance <= width
+        loss = torch.where(is_near, distance.square() / (2 * width), distance - width / 2)
+        return loss.sum() / count, torch.where(is_near, distance / width, 1.0) / count
+    p = float(reduction)
+    mean = distance.pow(p).sum() / count
+    base = torch.where(mean == 0, torch.ones_like(mean), mean)
+    return mean.pow(1 / p), base.pow(1 / p - 1) * distance.pow(p - 1) / count
 
 
 class IndexedSample(Measure):
@@ -220,7 +257,7 @@ class IndexedSample(Measure):
         super().__init__(method, set)
         self.size = size
 
-    def split(self, handed: Handed, name: str) -> tuple[Tensor, Tensor | None]:
+    def split(self, handed: Handed, name: str) -> Reading:
         """A pair (value, index), with an index in range for each sample."""
         if not (
             isinstance(handed, (tuple, list))
@@ -249,44 +286,50 @@ class IndexedSample(Measure):
                 f"{name}: indices must be in 0 … {self.size - 1} (size={self.size}), "
                 f"got {int(index.min())} … {int(index.max())}."
             )
-        return value, index
+        return Reading(value, index)
 
     def template(self, value: Tensor) -> Tensor:
         """A row for each of the N samples, none of them seen yet."""
         return value.new_full((self.size, *value.shape[1:]), float("nan"), dtype=work_dtype(value)).detach()
 
-    def pull(
-        self,
-        value: Tensor,
-        index: Tensor | None,
-        state: State,
-        step: int,
-        window: Window,
-        moment: Moment | None,
-    ) -> Pull:
+    def pull(self, reading: Reading, state: State, step: int, window: Window, moment: Moment | None) -> Pull:
         """N/B times the sum over the batch."""
-        assert index is not None
-        at = detached(value)
+        assert reading.index is not None
+        at = detached(reading.value)
         if moment is not None:
-            window.record(moment, at, index=index)
-        pull = self.method.pull(at, self.set, _rows(state, index), step)
+            window.record(moment, at, index=reading.index)
+        pull = self.method.pull(at, self.set, _rows(state, reading.index), step)
         assert pull is not None
-        scale = self.size / max(len(value), 1)
+        scale = self.size / max(len(at), 1)
         return Pull(pull.amount * scale, pull.gradient * scale)
 
     def update(self, state: State, step: int, full: bool, window: Window) -> State:
-        """Each sample seen in the window updates its own row, on the mean of its values."""
-        value, index = window.samples()
-        seen, inverse, count = torch.unique(index, return_inverse=True, return_counts=True)
-        total = value.new_zeros((len(seen), *value.shape[1:])).index_add_(0, inverse, value)
-        mean = total / count.reshape(-1, *[1] * (value.dim() - 1))
-        rows = _rows(state, seen)
-        changed = self.method.update(mean, self.set, rows, step, full)
-        # Only what is finite is written; the other rows stay as they were.
-        return {
-            key: state[key].index_copy(0, seen, torch.where(new.isfinite(), new, rows[key]))
-            for key, new in changed.items()
-        }
+        """Nothing: ``update_rows_`` writes into the state, which is too large to be copied at every step."""
+        return {}
+
+    def update_rows_(
+        self, state: State, step: int, full: bool, window: Window, skipped: Tensor | None
+    ) -> None:
+        """Each sample seen in the window moves its own row, in place, on the mean of its values."""
+        value, index = window.samples_over_ranks()
+        mean = _mean_of_equals(value, index)
+        rows = _rows(state, index)
+        for key, new in self.method.update(mean, self.set, rows, step, full).items():
+            # Only what is finite is written; the other rows stay as they were.
+            kept = new.isfinite() if skipped is None else new.isfinite() & ~skipped
+            state[key].index_copy_(0, index, torch.where(kept, new, rows[key]))
+
+
+def _mean_of_equals(value: Tensor, index: Tensor) -> Tensor:
+    """For each row the mean of all rows with its index; nothing is read back to the host."""
+    ordered, order = index.sort()
+    is_new = torch.ones_like(ordered)
+    is_new[1:] = ordered[1:] != ordered[:-1]
+    group = torch.empty_like(order).scatter_(0, order, is_new.cumsum(0) - 1)
+    sums = torch.zeros_like(value).index_add_(0, group, value)
+    ones = value.new_ones(len(value))
+    counts = torch.zeros_like(ones).index_add_(0, group, ones).clamp_min(1)
+    return (sums / counts.reshape(-1, *[1] * (value.dim() - 1)))[group]
 
 
 def _rows(state: State, index: Tensor) -> State:

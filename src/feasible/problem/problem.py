@@ -20,6 +20,7 @@ from feasible.problem.compatibility import check_methods, check_parameters
 from feasible.problem.constraint import Constraint, Handle, Per, ValueSpec
 from feasible.problem.declaration import bind, check_kinds, check_spec, check_weight, free_names, match
 from feasible.problem.handed import check_names, check_recorded
+from feasible.problem.measures import Reading
 from feasible.problem.text import overview
 from feasible.report import Report, make_report
 from feasible.sets import Frozen, Set
@@ -146,7 +147,8 @@ class Problem:
                 has its own multiplier; its terms are added up over all samples (size/batch times the sum over
                 the batch), so that penalties are small numbers there.
             size: the number of samples for ``per="index"``.
-            reduction: of the samples' distances: ``"mean"``, or the p ≥ 1 of a p-mean.
+            reduction: of the samples' distances: ``"mean"``, the p ≥ 1 of a p-mean, or ``"huber"`` (their mean
+                Huber loss with δ = half the first value's RMS).
             tolerance: what the reduced distance may be; ``None``: a thousandth of the first value's RMS.
             average: ``None``: multipliers see the mean of the present step; ``"window"``: gradients of all
                 micro-batches use the last step's mean; a number in (0, 1): a running mean with that decay,
@@ -266,21 +268,21 @@ class Problem:
         handed = {**values, **named} if values else named
         check_names(self._terms, handed)
         # Every value is checked before the first is recorded: an error leaves no half-recorded step behind.
-        read = [(c, *self._read(c, handed)) for c in self._terms if c.enabled]
+        read = [(c, self._read(c, handed)) for c in self._terms if c.enabled]
         record = record and torch.is_grad_enabled()
         if record:
             self._clock.open_window()
-        return {constraint.name: constraint.term(value, index, record) for constraint, value, index in read}
+        return {constraint.name: constraint.term(reading, record) for constraint, reading in read}
 
-    def _read(self, constraint: Constraint, handed: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
+    def _read(self, constraint: Constraint, handed: Mapping[str, Any]) -> Reading:
         given = handed.get(constraint.name)
         if given is None and constraint.spec.function is not None:
             given = constraint.spec.function(self.model)
-        value = constraint.read(given)
+        reading = constraint.read(given)
         if constraint.name in self._pending:
             checkpoint.restore(constraint, self._pending[constraint.name])
             del self._pending[constraint.name]
-        return value
+        return reading
 
     def step(self) -> None:
         """The tick of the clock, for loops without an attached optimizer: project, move multipliers, advance.

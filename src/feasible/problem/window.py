@@ -65,7 +65,7 @@ class Window:
 
     def mean_over_ranks(self) -> Tensor:
         """The weighted mean over all processes of a distributed run."""
-        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        if not is_distributed():
             return self.mean()
         total, weight = self._sums()
         both = torch.stack([total, weight])
@@ -79,6 +79,14 @@ class Window:
             return self.records[0][0], indices[0]
         return torch.cat([record[0] for record in self.records]), torch.cat(indices)
 
+    def samples_over_ranks(self) -> tuple[Tensor, Tensor]:
+        """The same of all processes of a distributed run: each keeps the multipliers of all samples."""
+        value, index = self.samples()
+        if not is_distributed():
+            return value, index
+        values, indices = _gathered(value), _gathered(index)
+        return torch.cat(values), torch.cat(indices)
+
     def _sums(self) -> tuple[Tensor, Tensor]:
         """Weighted values and weights, entry by entry; what is not finite has no weight."""
         total = weight = torch.zeros_like(self.records[0][0])
@@ -87,3 +95,20 @@ class Window:
             total = total + torch.where(finite, value, 0.0) * share
             weight = weight + finite * share
         return total, weight
+
+
+def is_distributed() -> bool:
+    """Whether this process is one of several that train together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _gathered(rows: Tensor) -> list[Tensor]:
+    """The rows of every rank; their numbers may differ."""
+    count = torch.tensor([len(rows)], device=rows.device)
+    counts = [torch.zeros_like(count) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, count)
+    most = max(int(one) for one in counts)
+    padded = torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])])
+    pieces = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(pieces, padded.contiguous())
+    return [piece[: int(one)] for piece, one in zip(pieces, counts, strict=True)]
