@@ -141,4 +141,6 @@ DISCRETE_CASES: list[SetCase] = [
     SetCase(OneHot() | KSparse(1), MATRIX),
     SetCase(Frozen() | FiniteSet(TERNARY), MATRIX),
     SetCase((NonNegative() | Box(upper=-1)).where(MASK), MATRIX),
+    SetCase(Integers(0, 2) | FiniteSet([0.5]), ((2, 2), ())),
+    SetCase(OneHot(dim=None) | Candidates(FOUR), MATRIX),
 ]

@@ -13,9 +13,11 @@ from feasible import (
     L2Ball,
     NonNegative,
     OneHot,
+    Permutation,
     Simplex,
     Sphere,
     Union,
+    UnsupportedError,
 )
 
 GAP = Box(-2, -1) | Box(1, 3)
@@ -96,6 +98,37 @@ def test_linear_minima_and_support_are_the_best_of_the_parts() -> None:
     assert torch.allclose((union.lmo(g) * g).sum(-1), values.amin(0))
     assert torch.allclose(union.support(-g), -values.amin(0))
     assert not (OneHot() | KSparse(1)).offers("lmo")
+
+
+FOUR = Candidates([torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.ones(2, 2), torch.zeros(2, 2)])
+ENUMERATED = [
+    (FiniteSet([0, 0.5]) | Integers(0, 1), (2, 2), 3**4),
+    (FiniteSet([-0.0]) | Integers(0, 0), (3,), 1),
+    (OneHot(dim=None) | FOUR, (2, 2), 4 + 2),
+    (OneHot(dim=0).flatten(1) | OneHot(dim=0).flatten(1), (2, 1, 2), 4),
+    ((Integers(0, 1) | FiniteSet([3])).flatten(), (2, 1), 9),
+    (FiniteSet([0, 1]) | Integers(1, 2), (0, 3), 1),
+    (Union((OneHot(), OneHot())), (2, 3), 9),
+    (Union((OneHot(dim=0), OneHot(dim=0))), (2, 1, 3), 8),
+    (Union((Permutation(), Permutation())), (2, 2, 2), 4),
+]
+
+
+@pytest.mark.parametrize(("union", "shape", "count"), ENUMERATED)
+def test_members_of_finite_parts_come_once(union, shape, count) -> None:
+    members = list(union.members(shape))
+    assert union.count(shape) == len(members) == count
+    assert len({tuple(member.flatten().tolist()) for member in members}) == count
+    for member in members:
+        assert union.contains(member).all()
+        assert torch.equal(union.project(member), member)
+
+
+def test_infinite_parts_have_no_list_of_members() -> None:
+    with pytest.raises(UnsupportedError, match="has no list of members"):
+        next((Integers(0) | FiniteSet([0.5])).members((2,)))
+    with pytest.raises(UnsupportedError, match="has no count of members"):
+        (FiniteSet([0.5]) | Box(0, 1)).count((2,))
 
 
 def test_values_that_were_taken_come_back() -> None:

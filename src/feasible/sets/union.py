@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self, final
+from typing import final
 
 import torch
 from torch import Tensor
 
 from feasible.sets.candidates import Candidates
 from feasible.sets.discrete import FiniteSet
+from feasible.sets.parts import OfParts
 from feasible.sets.precision import widest
 from feasible.sets.set import Set
 
@@ -19,7 +21,7 @@ __all__ = ["Union"]
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class Union(Set):
+class Union(OfParts):
     """Points of which every unit is in one of the parts. Made by ``a | b``.
 
     ``project(x)`` is ``argmin_p ½‖p − x‖²`` subject to p in one of the parts, unit by unit: the nearest of the
@@ -66,11 +68,6 @@ class Union(Set):
         return all(part.discrete for part in self.parts)
 
     @property
-    def separable(self) -> bool:  # type: ignore[override]
-        """Only if every part is."""
-        return all(part.separable for part in self.parts)
-
-    @property
     def exact(self) -> bool:  # type: ignore[override]
         """Only if every part is."""
         return all(part.exact for part in self.parts)
@@ -86,49 +83,12 @@ class Union(Set):
         """As every part."""
         return self.parts[0].unit
 
-    @property
-    def size(self) -> float:
-        """The largest of the parts' sizes."""
-        return max(part.size for part in self.parts)
-
     def tolerance(self, dtype: torch.dtype) -> float:
         """The largest of the parts' tolerances."""
         return max(part.tolerance(dtype) for part in self.parts)
 
     def __repr__(self) -> str:
         return " | ".join(f"({part!r})" if " & " in repr(part) else repr(part) for part in self.parts)
-
-    # -- binding -----------------------------------------------------------------------------------
-
-    def check_shape(self, shape: torch.Size) -> None:
-        """Every part must fit."""
-        for part in self.parts:
-            part.check_shape(shape)
-
-    def bind(self, like: Tensor) -> Self:
-        """Every part bound."""
-        return self._with(parts=tuple(part.bind(like) for part in self.parts))
-
-    def cast(self, like: Tensor) -> Self:
-        """Every part cast."""
-        return self._with(parts=tuple(part.cast(like) for part in self.parts))
-
-    def taken(self) -> dict[str, Tensor]:
-        """What the parts took, under their numbers."""
-        return {
-            f"{number}.{name}": tensor
-            for number, part in enumerate(self.parts)
-            for name, tensor in part.taken().items()
-        }
-
-    def with_taken(self, taken: dict[str, Tensor]) -> Self:
-        """Each part with its own tensors."""
-        return self._with(
-            parts=tuple(
-                part.with_taken({name: taken[f"{number}.{name}"] for name in part.taken()})
-                for number, part in enumerate(self.parts)
-            )
-        )
 
     # -- the set -----------------------------------------------------------------------------------
 
@@ -179,8 +139,9 @@ class Union(Set):
         return sample
 
     def offers(self, capability: str) -> bool:
-        """Support function and linear minimum, where every part has them."""
-        return capability in ("support", "lmo") and all(part.offers(capability) for part in self.parts)
+        """Support function, linear minimum, members and their number, where every part has them."""
+        shared = ("support", "lmo", "members", "count")
+        return capability in shared and all(part.offers(capability) for part in self.parts)
 
     def support(self, y: Tensor) -> Tensor:
         """The largest of the parts'."""
@@ -191,6 +152,49 @@ class Union(Set):
         vertices = [part.lmo(gradient) for part in self.parts]
         wide = widest(gradient)
         return self._best(gradient, vertices, [self.sum_units(wide * widest(vertex)) for vertex in vertices])
+
+    def members(self, shape: Sequence[int]) -> Iterator[Tensor]:
+        """Every choice of a member of some part for each unit; what is in several parts comes once."""
+        choices = self._choices("list of members", shape)
+        units = self._units(shape)
+        for numbers in itertools.product(range(len(choices)), repeat=units.numel()):
+            yield self._combined(torch.tensor(numbers, dtype=torch.long).reshape(units), choices, shape)
+
+    def count(self, shape: Sequence[int]) -> int:
+        """The number of different members that one unit has, to the power of the number of units."""
+        return int(len(self._choices("count of members", shape)) ** self._units(shape).numel())
+
+    def _units(self, shape: Sequence[int]) -> torch.Size:
+        return self.norm(torch.zeros(tuple(shape))).shape
+
+    def _choices(self, what: str, shape: Sequence[int]) -> list[Tensor]:
+        """All that one unit may be, in a tensor that holds a single one."""
+        if not self.offers("members"):
+            raise self._lacks(what, "it is not finite")
+        self.check_shape(torch.Size(shape))
+        single = self._single(shape)
+        found: dict[tuple[float, ...], Tensor] = {}
+        for part in self.parts:
+            for member in part.members(single):
+                found.setdefault(tuple(member.flatten().tolist()), member)
+        return list(found.values())
+
+    def _single(self, shape: Sequence[int]) -> torch.Size:
+        """The shape with 1 along every dimension that only counts units."""
+        sizes = [1 if size == 0 else size for size in shape]
+        for axis, size in enumerate(sizes):
+            units = self._units(sizes).numel()
+            sizes[axis] = 1
+            if self._units(sizes).numel() == units:
+                sizes[axis] = size
+        return torch.Size(sizes)
+
+    def _combined(self, numbers: Tensor, choices: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+        """For each unit the choice of its number."""
+        member = choices[0].expand(tuple(shape)).clone()
+        for number, choice in enumerate(choices):
+            member = torch.where(self.spread(numbers == number, member), choice, member)
+        return member
 
 
 def _reduced(join: Callable[[Tensor, Tensor], Tensor], values: Sequence[Tensor]) -> Tensor:
