@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import torch
@@ -189,7 +190,7 @@ class LInfBall(_NormBall):
     dim: int | None = -1
     exact = True
 
-    @property
+    @cached_property
     def _box(self) -> Box:
         return Box(-self.radius, self.radius)
 

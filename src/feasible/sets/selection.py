@@ -68,8 +68,8 @@ def _prefers_topk(magnitude: Tensor, count: int) -> bool:
 
 
 def _has_many_equals(magnitude: Tensor) -> bool:
-    """Whether a quarter of the first row's positive numbers are the same one."""
-    first = magnitude.reshape(-1)[: magnitude.shape[-1]]
+    """Whether a quarter of the positive numbers at the beginning of the first row are the same one."""
+    first = magnitude.reshape(-1)[: min(magnitude.shape[-1], 1024)]
     positive = first[first > 0]
     counts = torch.unique(positive, return_counts=True)[1]
     return len(counts) > 0 and 4 * int(counts.max()) > len(positive)
