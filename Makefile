@@ -35,7 +35,7 @@ docs: .venv/.docs
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/build/html
 	@echo "docs/build/html/index.html"
 
-benchmarks: .venv/.dev
+benchmarks: .venv/.peers
 	$(BIN)/python -m benchmarks
 
 clean:
@@ -60,4 +60,10 @@ clean:
 
 .venv/.docs: .venv/.torch $(SOURCES)
 	$(PIP_INSTALL) -e ".[docs]"
+	touch $@
+
+# chop needs torchvision for its examples alone, in a build that would not fit torch.
+.venv/.peers: .venv/.torch $(SOURCES)
+	$(PIP_INSTALL) -e ".[peers]"
+	$(PIP_INSTALL) --no-deps $$(grep '^chop-pytorch==' constraints.txt)
 	touch $@

@@ -1,1 +1,1 @@
-"""Ratios against hand-written peers, in one run: ``python -m benchmarks [NAME …]``."""
+"""Ratios against peers, in one run: ``python -m benchmarks [NAME …] [--write FILE]``."""

@@ -1,28 +1,77 @@
-"""Run the benchmarks that are named, or all."""
+"""Run the benchmarks that are named, or all; write their table."""
 
 from __future__ import annotations
 
+import argparse
+import os
 import platform
-import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 
-from . import multipliers, projection
+from . import multipliers, projection, sets, unit_rows
+from .timing import Line
 
-ALL = {"projection": projection.main, "multipliers": multipliers.main}
+ALL = {
+    "projection": projection.main,
+    "sets": sets.main,
+    "unit_rows": unit_rows.main,
+    "multipliers": multipliers.main,
+}
+PEERS = ("numpy", "scipy", "jax", "optax", "jaxopt", "chop-pytorch", "geoopt", "torchao")
+
+PAGE = """# Benchmarks
+
+Written by `python -m benchmarks --write docs/benchmarks.md` from one run; `make benchmarks` installs the peers and
+prints the same lines. A number is the time of `feasible` over the time of the peer: below 1, `feasible` is faster.
+All are medians of pairs that take turns, in process time and on one thread, with the quartiles beside them: read the
+ratios, not the times, and expect others on another machine. Where a goal was set, it is named, met or not. Compilation
+of JAX and conversions of its inputs are not counted. Errors are against float64 arithmetic of the textbook's kind.
+
+{machine}
+
+| work | peer | ratio | quartiles | goal | |
+|---|---|---:|---:|---:|---|
+{rows}
+"""
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
     """Print one line a ratio."""
-    unknown = [name for name in names if name not in ALL]
-    if unknown:
-        sys.exit(f"unknown benchmark {unknown[0]!r}; there are: {', '.join(ALL)}")
-    print(f"torch {torch.__version__}, {platform.machine()}, Python {platform.python_version()}\n")
-    for name in names or ALL:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(ALL)}; all by default")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="the page for the docs")
+    chosen = parser.parse_args()
+    for name in chosen.names:
+        if name not in ALL:
+            parser.error(f"unknown benchmark {name!r}; there are: {', '.join(ALL)}")
+    print(machine() + "\n")
+    lines: list[Line] = []
+    for name in chosen.names or ALL:
         print(name)
-        for text in ALL[name]():
-            print("  " + text, flush=True)
+        for line in ALL[name]():
+            lines.append(line)
+            print(f"  {line}", flush=True)
+    if chosen.write:
+        rows = "\n".join(line.row() for line in lines)
+        chosen.write.write_text(PAGE.format(machine=machine(), rows=rows), encoding="utf-8")
+
+
+def machine() -> str:
+    """What it ran on, and with which peers."""
+    system = f"{os.cpu_count()} cores ({platform.machine()}), one thread, no GPU in use"
+    peers = ", ".join(f"{name} {found}" for name in PEERS if (found := installed(name)))
+    return f"{system}; Python {platform.python_version()}, torch {torch.__version__}; {peers}."
+
+
+def installed(name: str) -> str | None:
+    """The version of a package, if it is there."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

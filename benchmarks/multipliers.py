@@ -11,19 +11,24 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import feasible as fs
 
-from .timing import line, medians
+from .timing import Line, against
 
 Step = Callable[[], object]
 
 
-def main() -> Iterator[str]:
+def main() -> Iterator[Line]:
     """Lines of ratios of a whole training step, and the host synchronisations that are added."""
     for widths, batch in (((784, 256, 10), 128), ((8, 8, 2), 128)):
         by_hand, ours = steps(widths, batch)
-        inner = 20 if widths[0] < 100 else 5
-        times = medians({"hand-written": by_hand, "feasible": ours}, rounds=101, inner=inner)
-        yield line(f"step of {'-'.join(map(str, widths))}, batch {batch}", "feasible", "hand-written", times)
-        yield f"{'':<44} host synchronisations added: {reads(ours) - reads(by_hand)}"
+        added = reads(ours) - reads(by_hand)
+        yield from against(
+            f"multiplier, step of {'-'.join(map(str, widths))}, batch {batch}",
+            ours,
+            {"by hand": by_hand},
+            rounds=101,
+            inner=20 if widths[0] < 100 else 5,
+            note=f"{added} host synchronisations added",
+        )
 
 
 def steps(widths: tuple[int, ...], batch: int) -> tuple[Step, Step]:

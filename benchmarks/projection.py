@@ -9,7 +9,7 @@ from torch import Tensor
 
 import feasible as fs
 
-from .timing import line, medians
+from .timing import Line, medians, ratios
 
 
 class NoStep(torch.optim.Optimizer):
@@ -22,14 +22,14 @@ class NoStep(torch.optim.Optimizer):
         """Nothing."""
 
 
-def main() -> Iterator[str]:
+def main() -> Iterator[Line]:
     """Lines of ratios; the time of an empty step is taken from both sides."""
     for count, size, rounds, inner in ((100, 10_000, 41, 20), (10, 1_000_000, 41, 3)):
         for set in (fs.Box(-1.0, 1.0), fs.NonNegative()):
             yield from compare(count, size, set, rounds, inner)
 
 
-def compare(count: int, size: int, set: fs.Set, rounds: int, inner: int) -> Iterator[str]:
+def compare(count: int, size: int, set: fs.Set, rounds: int, inner: int) -> Iterator[Line]:
     """One size and one set."""
     weights = [torch.randn(size, requires_grad=True) for _ in range(count)]
     for weight in weights:
@@ -52,4 +52,9 @@ def compare(count: int, size: int, set: fs.Set, rounds: int, inner: int) -> Iter
         runs[name] = problem.attach(NoStep(weights)).step
     times = medians(runs, rounds, inner)
     for name in ("feasible", "feasible, tangent"):
-        yield line(f"{set!r} on {count} × {size:,}", name, "clamp_ loop", times, base="empty step")
+        kind = name.removeprefix("feasible")
+        yield Line(
+            f"{set!r} on {count} × {size:,}{kind}",
+            "clamp_ loop",
+            ratios(times, name, "clamp_ loop", "empty step"),
+        )

@@ -4,14 +4,54 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 
+Run = Callable[[], object]
 
-def medians(
-    runs: Mapping[str, Callable[[], object]], rounds: int = 31, inner: int = 1
-) -> dict[str, list[float]]:
+
+@dataclass(frozen=True)
+class Line:
+    """The time of ``feasible`` over that of a peer, for one piece of work; without ratios: why there are none."""
+
+    work: str
+    peer: str
+    ratios: tuple[float, ...] = ()
+    goal: float | None = None
+    note: str = ""
+
+    @property
+    def median(self) -> float:
+        """The ratio that is reported."""
+        return statistics.median(self.ratios)
+
+    @property
+    def spread(self) -> str:
+        """The quartiles."""
+        return f"{self.ratios[len(self.ratios) // 4]:.2f}–{self.ratios[-1 - len(self.ratios) // 4]:.2f}"
+
+    @property
+    def target(self) -> str:
+        """The ratio that was aimed at."""
+        return "" if self.goal is None else f"≤ {self.goal:.2f}"
+
+    def __str__(self) -> str:
+        head = f"{self.work:<52} feasible / {self.peer}".ljust(92)
+        if not self.ratios:
+            return f"{head} {self.note}"
+        pairs = f"({self.spread}, {len(self.ratios)} pairs, 1 thread, process time)"
+        return f"{head} {self.median:6.2f}   {pairs} {self.target} {self.note}".rstrip()
+
+    def row(self) -> str:
+        """The same as a row of a table in Markdown."""
+        median, spread = (f"{self.median:.2f}", self.spread) if self.ratios else ("", "")
+        cells = (self.work, self.peer, median, spread, self.target, self.note)
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def medians(runs: Mapping[str, Run], rounds: int = 31, inner: int = 1) -> dict[str, list[float]]:
     """Seconds of process time per call; the runs take turns, so that a drifting machine slows all alike."""
     torch.set_num_threads(1)
     for run in runs.values():
@@ -27,12 +67,30 @@ def medians(
     return times
 
 
-def line(work: str, name: str, peer: str, times: Mapping[str, list[float]], base: str | None = None) -> str:
-    """``work  name / peer  median (quartiles, pairs, …)``; the time of ``base`` is taken from both first."""
+def ratios(
+    times: Mapping[str, list[float]], name: str, peer: str, base: str | None = None
+) -> tuple[float, ...]:
+    """Ratios of the pairs, in order; the time of ``base`` is taken from both first."""
     floor = times[base] if base else [0.0] * len(times[name])
-    ratios = sorted((a - c) / (b - c) for a, b, c in zip(times[name], times[peer], floor, strict=True))
-    low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
-    return (
-        f"{work:<44} {name} / {peer}".ljust(92)
-        + f"{statistics.median(ratios):6.2f}   ({low:.2f}–{high:.2f}, {len(ratios)} pairs, 1 thread, process time)"
-    )
+    return tuple(sorted((a - c) / (b - c) for a, b, c in zip(times[name], times[peer], floor, strict=True)))
+
+
+def against(
+    work: str,
+    ours: Run,
+    peers: Mapping[str, Run | str],
+    goals: Mapping[str, float] | None = None,
+    rounds: int = 31,
+    inner: int = 1,
+    base: Run | None = None,
+    note: str = "",
+) -> Iterator[Line]:
+    """A line for each peer; a peer that does not run is a sentence that says why."""
+    runs = {name: run for name, run in peers.items() if not isinstance(run, str)}
+    times = medians({"feasible": ours, **runs, **({"base": base} if base else {})}, rounds, inner)
+    for name, run in peers.items():
+        if isinstance(run, str):
+            yield Line(work, name, note=run)
+        else:
+            pairs = ratios(times, "feasible", name, "base" if base else None)
+            yield Line(work, name, pairs, (goals or {}).get(name), note)
