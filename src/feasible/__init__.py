@@ -1,6 +1,6 @@
 """Train neural networks under constraints: which set, on what, by which method, and the proof."""
 
-from feasible import methods, schedules, sets
+from feasible import methods, rates, schedules, sets
 from feasible.errors import UnsupportedError
 from feasible.methods import *
 from feasible.methods.matrix import matrix
@@ -18,6 +18,7 @@ __all__ = [
     "UnsupportedError",
     "matrix",
     "methods",
+    "rates",
     "schedules",
     "sets",
     *methods.__all__,

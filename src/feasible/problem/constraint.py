@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from feasible.methods.method import Method, State, attach_gradient
+from feasible.methods.method import Method, Pull, State, attach_gradient
 from feasible.methods.slot import Slot
 from feasible.problem.measures import (
     EverySample,
@@ -234,7 +234,7 @@ class Constraint:
         if record:
             self.last = reading.seen
             self._count(pull.amount)
-        return attach_gradient(reading.value, pull)
+        return attach_gradient(reading.value, pull) if reading.truth is None else _known_part(reading, pull)
 
     # -- after the step ----------------------------------------------------------------------------
 
@@ -378,6 +378,14 @@ def _first_value(handed: Handed, per: Per, name: str) -> Tensor:
     if not isinstance(first, Tensor):
         raise ValueError(f"{name}: expected a tensor, got {type(first).__name__}.")
     return first
+
+
+def _known_part(reading: Reading, pull: Pull) -> Tensor:
+    """The term of a surrogate; where its truth is NaN (no sample of a group in the batch), nothing pulls."""
+    unknown = reading.seen.isnan()
+    value = torch.where(unknown, 0.0, reading.value)
+    gradient = torch.where(unknown | pull.gradient.isnan(), 0.0, pull.gradient)
+    return attach_gradient(value, Pull(torch.where(pull.amount.isnan(), 0.0, pull.amount), gradient))
 
 
 def _ties_samples(set: Set, shape: torch.Size) -> bool:
