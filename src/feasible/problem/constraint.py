@@ -12,6 +12,8 @@ from torch import Tensor
 
 from feasible.methods.method import Method, Pull, State, attach_gradient
 from feasible.methods.slot import Slot
+from feasible.problem import history
+from feasible.problem.history import History, Series
 from feasible.problem.measures import (
     EverySample,
     Handed,
@@ -54,6 +56,7 @@ class Constraint:
     enabled: bool = True
     state: State = field(default_factory=dict)
     window: Window = field(default_factory=Window)
+    history: History = field(default_factory=History)
     measure: Measure | None = None
     """``None`` until the value has been seen for the first time."""
     moved: float = 0.0
@@ -172,6 +175,7 @@ class Constraint:
     def unbind(self) -> None:
         """As before the first value."""
         self.measure, self.state = None, {}
+        self.history.clear()
 
     def _measure(self, bound: Set) -> Measure:
         spec = self.spec
@@ -246,12 +250,13 @@ class Constraint:
         self.window.keep_backed(self.moment)
         if isinstance(self.measure, IndexedSample):
             self.measure.update_rows_(self.state, self.ticks, full, self.window, skipped)
-            return
         for key, new in self.measure.update(self.state, self.ticks, full, self.window).items():
             old = self.state[key]
             # x − x is 0 for finite x and NaN for every other: no broken number enters the state.
             new = torch.where((new - new) == 0, new, old)
             self.state[key] = new if skipped is None else torch.where(skipped, old, new)
+        if self.ticks >= self.history.due:
+            history.record(self)
 
     def _count(self, amount: Tensor) -> None:
         """Non-finite terms are counted later, many at a time: counting now would cost as much as the term."""
@@ -312,6 +317,16 @@ class Handle:
     def multipliers(self) -> dict[str, Tensor | None]:
         """The multiplier of every weight that the pattern matched."""
         return {constraint.name: multiplier_of(constraint) for constraint in self._constraints}
+
+    @property
+    def history(self) -> Series | None:
+        """Violation, multiplier and penalty over the steps; each weight of several has its own."""
+        return history.read(self._constraints[0]) if len(self._constraints) == 1 else None
+
+    @property
+    def histories(self) -> dict[str, Series]:
+        """The history of every weight that the pattern matched."""
+        return {constraint.name: history.read(constraint) for constraint in self._constraints}
 
     @property
     def enabled(self) -> bool:

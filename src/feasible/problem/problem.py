@@ -374,6 +374,8 @@ class Problem:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take over a saved state; values that ``loss`` has not seen yet get theirs when it does.
 
+        Histories are not saved: they begin anew, at the step of the checkpoint.
+
         Raises:
             ValueError: the state belongs to other constraints.
         """
@@ -382,6 +384,7 @@ class Problem:
             for constraint in self.constraints:
                 saved = found[constraint.name]
                 constraint.ticks = int(saved["step"])
+                constraint.history.clear()
                 self._pending.pop(constraint.name, None)
                 if saved.keys() == {"fingerprint", "step"} and constraint.slot is None:
                     constraint.unbind()  # saved before its first value
