@@ -34,7 +34,7 @@ def simplex(x: Tensor) -> Iterator[Line]:
         "normal": x,
         "tiny scale": 1e-6 * x,
         "near the simplex": fs.Simplex().project(x) + 1e-4 * torch.randn(N, N),
-        "heavy tails": x / torch.rand(N, N),
+        "heavy tails": 1e-3 * x / torch.rand(N, N),
     }
     chop = peers.chop()
     for kind, rows in kinds.items():

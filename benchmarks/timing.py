@@ -34,8 +34,10 @@ class Line:
 
     @property
     def target(self) -> str:
-        """The ratio that was aimed at."""
-        return "" if self.goal is None else f"≤ {self.goal:.2f}"
+        """The ratio that was aimed at, and whether it was missed."""
+        if self.goal is None:
+            return ""
+        return f"≤ {self.goal:.2f}" + (", missed" if self.ratios and self.median > self.goal else "")
 
     def __str__(self) -> str:
         head = f"{self.work:<52} feasible / {self.peer}".ljust(92)
