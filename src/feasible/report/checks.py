@@ -1,0 +1,132 @@
+"""What is checked, on what, and how many of it hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from feasible.problem.constraint import Constraint, violations
+from feasible.report.diagnosis import diagnosis, saturation_of
+from feasible.report.optimality import multiplier_and_price, stationarity
+from feasible.report.report import Report
+from feasible.report.row import Row
+from feasible.sets import Set
+from feasible.surrogate import Surrogate
+
+if TYPE_CHECKING:
+    from feasible.problem.problem import Problem
+
+
+def make_report(problem: Problem, handed: Mapping[str, Any]) -> Report:
+    """Check every constraint now."""
+    with torch.no_grad():
+        rows = tuple(_row(problem, constraint, handed) for constraint in problem.constraints)
+    notes = []
+    if problem.constraints and not problem.was_attached and not any(row.steps for row in rows):
+        notes.append(
+            "Never attached: call optimizer = problem.attach(optimizer) before training; no step has been seen."
+        )
+    return Report(rows, tuple(notes))
+
+
+def _row(problem: Problem, constraint: Constraint, handed: Mapping[str, Any]) -> Row:
+    value, scope = _value(problem, constraint, handed)
+    checked = _check(constraint, value)
+    multiplier, price = multiplier_and_price(constraint)
+    return Row(
+        name=constraint.name,
+        set=repr(constraint.set),
+        method=repr(constraint.method),
+        guarantee=_guarantee(constraint, checked),
+        scope=scope,
+        worst_violation=checked.worst if checked else None,
+        share_violated=checked.share if checked else None,
+        active_share=checked.active if checked else None,
+        stationarity=stationarity(problem, constraint),
+        multiplier=multiplier,
+        shadow_price=price,
+        saturation=saturation_of(constraint),
+        moved=constraint.moved if constraint.slot is not None else None,
+        nonfinite=constraint.nonfinite,
+        steps=constraint.ticks,
+        diagnosis=diagnosis(problem, constraint, checked.worst if checked else None),
+    )
+
+
+@dataclass(frozen=True)
+class _Check:
+    worst: float
+    share: float
+    active: float | None
+
+
+def _value(problem: Problem, constraint: Constraint, handed: Mapping[str, Any]) -> tuple[Tensor | None, str]:
+    """What is checked, and the words for it."""
+    if constraint.slot is not None:
+        value = constraint.slot.value().detach()
+        return value, f"all {value.numel():,} entries"
+    if constraint.name in handed:
+        value, words = _given(constraint, handed[constraint.name]), "given"
+    elif constraint.spec.function is not None:
+        value, words = _true(constraint.spec.function(problem.model)).detach(), "now"
+    elif constraint.last is not None:
+        value, words = constraint.last, "of the last training step"
+    else:
+        return None, "never seen"
+    if constraint.spec.per == "value":
+        return value, "the value in the last step" if value is constraint.last else f"the value {words}"
+    return value, f"{len(value):,} points {words}"
+
+
+def _true(value: Any) -> Any:
+    """What a surrogate stands for; any other value itself."""
+    return value.truth if isinstance(value, Surrogate) else value
+
+
+def _given(constraint: Constraint, handed: Any) -> Tensor:
+    value = _true(handed[0] if isinstance(handed, (tuple, list)) and handed else handed)
+    if not isinstance(value, Tensor):
+        raise ValueError(f"report: {constraint.name}: expected a tensor, got {type(value).__name__}.")
+    if constraint.measure is not None:
+        constraint.check_shape(value)
+    return value.detach()
+
+
+def _check(constraint: Constraint, value: Tensor | None) -> _Check | None:
+    if value is None:
+        return None
+    if value.numel() == 0:
+        return _Check(0.0, 0.0, None)
+    outside = violations(constraint, value)
+    active = _active_share(constraint.bound, value) if constraint.measure is not None else None
+    return _Check(float(outside.max()), float((outside != 0).float().mean()), active)
+
+
+def _active_share(set: Set, value: Tensor) -> float | None:
+    """Share of the units with a slack that is 0 up to rounding; sets without an interior are always active."""
+    if not set.offers("slack"):
+        return None if set.offers("lmo") and not set.separable else 1.0
+    limit = max(set.tolerance(value.dtype), 0.0)
+    touching = torch.zeros_like(set.distance(value), dtype=torch.bool)
+    for slack in set.slack(value):
+        close = slack <= limit
+        touching = touching | (close if close.shape == touching.shape else set.sum_units(close.float()) > 0)
+    return float(touching.float().mean())
+
+
+def _guarantee(constraint: Constraint, checked: _Check | None) -> str:
+    if checked is None or not constraint.enabled:
+        return "encouraged"
+    holds = checked.worst == 0
+    if constraint.slot is None:
+        return "at these points" if holds else "encouraged"
+    promised = constraint.method.guarantee
+    if promised == "encouraged":
+        return "exact" if holds and constraint.bound.exact else "encouraged"
+    if not holds:
+        return "broken"
+    return "exact" if promised == "projected" and constraint.bound.exact else promised
