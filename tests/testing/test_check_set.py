@@ -148,6 +148,7 @@ BROKEN: dict[str, list[tuple[str, Any]]] = {
     "samples_are_members": [("sample", too_wide), ("sample", same_shares)],
     "repr_shows_how_to_make_it": [("__repr__", lambda self: "Share(0, 1)")],
     "binding_takes_device_and_dtype": [("bind", lambda self, like: Simplex())],
+    "other_numbers_are_refused": [("check_dtype", lambda self, dtype: None)],
     "what_it_lacks_is_said": [("offers", lambda self, capability: False)],
     "projection_is_differentiable": [("project", lambda self, x: clamped(x.detach()) + 0 * x)],
     "jacobian_is_a_projection_s": [("project", lambda self, x: clamped(2 * x - x.detach()))],

@@ -110,6 +110,7 @@ class FiniteSet(Lattice):
         Raises:
             ValueError: a value is too large for the dtype.
         """
+        self.check_dtype(like.dtype)
         held = torch.tensor(self.numbers, dtype=torch.float64).to(like.dtype)
         if not bool(held.isfinite().all()):
             raise ValueError(
@@ -204,6 +205,7 @@ class Integers(Lattice):
         Raises:
             ValueError: the dtype of ``like`` has no number in the range.
         """
+        self.check_dtype(like.dtype)
         low, high = self._ends_in(like.dtype)
         if (low is not None and high is not None and low > high) or low == math.inf or high == -math.inf:
             raise ValueError(f"{self!r} is empty in {like.dtype}, which holds no whole number of that range.")

@@ -106,6 +106,7 @@ class Frozen(Fixed):
 
     def bind(self, like: Tensor) -> Self:
         """Take the present value of ``like``; a value taken before is kept."""
+        self.check_dtype(like.dtype)
         if self.value is None:
             return replace(self, value=like)
         self.check_shape(like.shape)

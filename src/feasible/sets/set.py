@@ -135,8 +135,9 @@ class Set(ABC):
         """The same set with its tensors on the device and dtype of ``like``; checks that it fits.
 
         Raises:
-            ValueError: the set cannot hold a tensor of this shape, or is empty there.
+            ValueError: the set cannot hold a tensor of this shape or dtype, or is empty there.
         """
+        self.check_dtype(like.dtype)
         self.check_shape(like.shape)
         return self.cast(like)
 
@@ -170,6 +171,14 @@ class Set(ABC):
 
     def check_shape(self, shape: torch.Size) -> None:
         """Raise ``ValueError`` where a tensor of this shape cannot be in the set."""
+
+    def check_dtype(self, dtype: torch.dtype) -> None:
+        """Raise ``ValueError`` for integers, bools and complex numbers: between them nothing is nearest."""
+        if not dtype.is_floating_point:
+            raise ValueError(
+                f"{self!r} needs real floating-point numbers, but the tensor has dtype {dtype}.\n"
+                "  Convert it first: x.float(), or torch.view_as_real(x) for complex numbers."
+            )
 
     # -- what only some sets have ------------------------------------------------------------------
 

@@ -157,8 +157,9 @@ class Union(OfParts):
         """Every choice of a member of some part for each unit; what is in several parts comes once."""
         choices = self._choices("list of members", shape)
         units = self._units(shape)
-        for numbers in itertools.product(range(len(choices)), repeat=units.numel()):
-            yield self._combined(torch.tensor(numbers, dtype=torch.long).reshape(units), choices, shape)
+        every = itertools.product(range(len(choices)), repeat=units.numel())
+        numbers = (torch.tensor(choice, dtype=torch.long).reshape(units) for choice in every)
+        return (self._combined(chosen, choices, shape) for chosen in numbers)
 
     def count(self, shape: Sequence[int]) -> int:
         """The number of different members that one unit has, to the power of the number of units."""

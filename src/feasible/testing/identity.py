@@ -45,6 +45,19 @@ def binding_takes_device_and_dtype(subject: SetSubject) -> None:
                 raise AssertionError(f"{bound!r}: binding it twice gives another set.")
 
 
+def other_numbers_are_refused(subject: SetSubject) -> None:
+    """``bind`` refuses integers, bools and complex numbers, and names the dtype."""
+    for dtype in (torch.int64, torch.bool, torch.complex64):
+        try:
+            subject.set.bind(torch.ones(tuple(subject.shapes[0]), dtype=dtype))
+        except ValueError as error:
+            if str(dtype) in str(error):
+                continue
+        raise AssertionError(
+            f"{subject.set!r}: bound to a tensor of {dtype}, it does not refuse by that name."
+        )
+
+
 def bound_and_unbound_agree(subject: SetSubject) -> None:
     """Binding changes speed, not results (for a set that takes nothing from the tensor)."""
     for shape in subject.shapes:
