@@ -63,6 +63,10 @@ class Constraint:
     """How far the weight was moved when the constraint was declared."""
     last: Tensor | None = None
     """The value that the last term was computed from."""
+    gradientless: bool = False
+    """Whether the last value came without a gradient."""
+    reach: Tensor | None = None
+    """Norms of the pull at the weights and at the value, as last measured."""
     raw_gradient: Tensor | None = None
     """The weight's descent direction, negated, before the method replaced it."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -162,8 +166,8 @@ class Constraint:
         measure = self._measure(bound)
         template = measure.template(value)
         self.state = self.method.bind(template, measure.set)
+        self.state["tolerance"] = self._tolerance(value)
         if isinstance(measure, SampleDistance):
-            self.state["tolerance"] = self._tolerance(value)
             self.state["unit"] = self._unit(value)
             if self.spec.reduction == "huber":
                 self.state["width"] = half_size(value)
@@ -237,6 +241,7 @@ class Constraint:
             pull = self.measure.pull(reading, self.state, self.ticks, self.window, moment)
         if record:
             self.last = reading.seen
+            self.gradientless = self.slot is None and not reading.value.requires_grad
             self._count(pull.amount)
         return attach_gradient(reading.value, pull) if reading.truth is None else _known_part(reading, pull)
 

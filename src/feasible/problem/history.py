@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -82,20 +82,21 @@ class History:
         self._waiting.append(entry)
         self.due = step + self._stride
         if len(self._waiting) >= CHUNK:
-            self._stack()
+            self.stack()
         if len(self.steps) >= CAPACITY:
             self._thin()
 
     def rows(self) -> dict[str, Tensor]:
         """All entries, stacked along dimension 0."""
-        self._stack()
+        self.stack()
         return self._kept
 
     def clear(self) -> None:
         """Begin anew."""
         self.__init__()  # type: ignore[misc]
 
-    def _stack(self) -> None:
+    def stack(self) -> None:
+        """Copy the entries that wait, which are still the tensors of the state."""
         if not self._waiting:
             return
         latest = self._waiting[-1]
@@ -107,7 +108,7 @@ class History:
         self._waiting.clear()
 
     def _thin(self) -> None:
-        self._stack()
+        self.stack()
         self._stride *= 3
         # The newest stays, so that the next entry comes one stride later.
         self.steps = self.steps[::-3][::-1]
@@ -118,20 +119,31 @@ class History:
 
 def record(constraint: Constraint) -> None:
     """Keep what the tick has seen and done (under the tick's no_grad)."""
-    measure, state, window = constraint.measure, constraint.state, constraint.window
-    assert measure is not None
+    measure, state = constraint.measure, constraint.state
     if isinstance(measure, WholeValue):
-        value, index = measure.mean(window), None
+        value = measure.mean(constraint.window)
         if value.numel() <= SMALL:
             entry = {key: state[key] for key in KEPT if key in state}
             constraint.history.record(constraint.ticks, {"value": value, **entry})
             return
+    numbers = _present(constraint)
+    if numbers:
+        constraint.history.record(constraint.ticks, numbers, STRIDE_OF_LARGE)
+
+
+def _present(constraint: Constraint) -> dict[str, Tensor]:
+    """The numbers of the present window, on its device; none before the first value and for an empty batch."""
+    measure, state, records = constraint.measure, constraint.state, constraint.window.records
+    if measure is None or not records:
+        return {}
+    if isinstance(measure, WholeValue):
+        value, index = measure.mean(constraint.window), None
     else:
-        value, _, index, _ = window.records[-1]
+        value, _, index, _ = records[-1]
     if value.numel() == 0:
-        return
+        return {}
     rows = state if index is None else {key: x[index] if x.dim() else x for key, x in state.items()}
-    constraint.history.record(constraint.ticks, _numbers(constraint, value, rows), STRIDE_OF_LARGE)
+    return _numbers(constraint, value, rows)
 
 
 @torch.no_grad()
@@ -191,3 +203,24 @@ def _scheduled(constraint: Constraint, step: int) -> float:
         if callable(number) or math.isfinite(number):
             return float(value_at(number, step))
     return math.nan
+
+
+@torch.no_grad()
+def metrics(constraints: Iterable[Constraint]) -> dict[str, float]:
+    """The latest violation, multiplier and penalty of each, flat for a logger; reads back once."""
+    found: dict[str, Tensor] = {}
+    for constraint in constraints:
+        name, numbers = constraint.name, _present(constraint)
+        if not numbers and constraint.slot is not None:
+            weight = constraint.slot.value().detach()
+            outside = ~constraint.bound.contains(weight)
+            distance = constraint.bound.distance(weight)
+            numbers = {"violation": torch.where(outside, distance, torch.zeros_like(distance)).max()}
+        found.update({f"{name}/{key}": value for key, value in numbers.items() if key != "scale"})
+        penalty = _scheduled(constraint, max(constraint.ticks - 1, 0))
+        if constraint.window.records and "penalty" not in numbers and not math.isnan(penalty):
+            found[f"{name}/penalty"] = penalty * numbers.get("scale", torch.ones(()))
+    if not found:
+        return {}
+    device = next(iter(found.values())).device
+    return dict(zip(found, torch.stack([value.to(device).double() for value in found.values()]).tolist()))

@@ -20,7 +20,9 @@ from feasible.problem.compatibility import check_methods, check_parameters
 from feasible.problem.constraint import Constraint, Handle, Per, ValueSpec
 from feasible.problem.declaration import bind, check_kinds, check_spec, check_weight, free_names, match
 from feasible.problem.handed import check_names, check_recorded
+from feasible.problem.history import metrics
 from feasible.problem.measures import Reading
+from feasible.problem.silence import REACH_STEPS, measure_reach, warn
 from feasible.problem.text import overview
 from feasible.report import Report, make_report
 from feasible.sets import Frozen, Set
@@ -63,6 +65,7 @@ class Problem:
         self._terms: list[Constraint] = []
         self._declared: dict[str, Constraint] = {}
         self._ever_ticked = False
+        self._reached_at = -1
 
     # -- declaring ---------------------------------------------------------------------------------
 
@@ -272,7 +275,18 @@ class Problem:
         record = record and torch.is_grad_enabled()
         if record:
             self._clock.open_window()
+            self._measure_reach([pair for pair in read if pair[0].slot is None])
         return {constraint.name: constraint.term(reading, record) for constraint, reading in read}
+
+    def _measure_reach(self, read: Sequence[tuple[Constraint, Reading]]) -> None:
+        """In steps that become ever rarer, see whether the pull of a value arrives at the weights."""
+        ticks = self._clock.moment.ticks
+        if ticks not in REACH_STEPS or ticks == self._reached_at:
+            return
+        self._reached_at = ticks
+        leaves = [slot.leaf for slot in self.slots.values() if slot.leaf.requires_grad]
+        for constraint, reading in read:
+            measure_reach(constraint, reading, leaves)
 
     def _read(self, constraint: Constraint, handed: Mapping[str, Any]) -> Reading:
         given = handed.get(constraint.name)
@@ -300,6 +314,7 @@ class Problem:
     def _tick(self, full: bool, skipped: Tensor | None) -> None:
         if not self._ever_ticked:
             check_recorded(self._terms)
+            warn(self.constraints, self._clock.optimizers)
             self._ever_ticked = True
         moment = self._clock.moment
         if skipped is not None:
@@ -310,6 +325,18 @@ class Problem:
                     constraint.tick(full, skipped)
         moment.ticks += 1
         self._clock.close_window()
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """The attached optimizers."""
+        return self._clock.optimizers
+
+    def metrics(self) -> dict[str, float]:
+        """The latest numbers for a logger: ``{"<constraint>/violation": …, "<constraint>/multiplier": …, …}``.
+
+        Reads back from the device once; call it as often as you log.
+        """
+        return metrics(self.constraints)
 
     # -- afterwards --------------------------------------------------------------------------------
 

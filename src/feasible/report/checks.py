@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from feasible.problem.constraint import Constraint, violations
+from feasible.problem.history import Series, read
+from feasible.report.confidence import CONFIDENCE, largest_share
 from feasible.report.diagnosis import diagnosis, saturation_of
 from feasible.report.optimality import multiplier_and_price, stationarity
-from feasible.report.report import Report
+from feasible.report.report import Report, number, percent
 from feasible.report.row import Row
 from feasible.sets import Set
 from feasible.surrogate import Surrogate
@@ -24,19 +26,21 @@ if TYPE_CHECKING:
 def make_report(problem: Problem, handed: Mapping[str, Any]) -> Report:
     """Check every constraint now."""
     with torch.no_grad():
-        rows = tuple(_row(problem, constraint, handed) for constraint in problem.constraints)
+        histories = {constraint.name: read(constraint) for constraint in problem.constraints}
+        rows = tuple(_row(problem, c, handed, histories[c.name]) for c in problem.constraints)
     notes = []
     if problem.constraints and not problem.was_attached and not any(row.steps for row in rows):
         notes.append(
             "Never attached: call optimizer = problem.attach(optimizer) before training; no step has been seen."
         )
-    return Report(rows, tuple(notes))
+    return Report(rows, tuple(notes), {name: series for name, series in histories.items() if len(series)})
 
 
-def _row(problem: Problem, constraint: Constraint, handed: Mapping[str, Any]) -> Row:
+def _row(problem: Problem, constraint: Constraint, handed: Mapping[str, Any], series: Series) -> Row:
     value, scope = _value(problem, constraint, handed)
     checked = _check(constraint, value)
     multiplier, price = multiplier_and_price(constraint)
+    generalisation = _generalise(constraint, checked, scope) if checked and constraint.name in handed else {}
     return Row(
         name=constraint.name,
         set=repr(constraint.set),
@@ -53,7 +57,8 @@ def _row(problem: Problem, constraint: Constraint, handed: Mapping[str, Any]) ->
         moved=constraint.moved if constraint.slot is not None else None,
         nonfinite=constraint.nonfinite,
         steps=constraint.ticks,
-        diagnosis=diagnosis(problem, constraint, checked.worst if checked else None),
+        diagnosis=diagnosis(problem, constraint, checked.worst if checked else None, series),
+        **generalisation,
     )
 
 
@@ -62,6 +67,30 @@ class _Check:
     worst: float
     share: float
     active: float | None
+    violated: int
+    """Points of which any unit is outside; a value is one point."""
+    points: int
+
+    def __str__(self) -> str:
+        points = f", {self.violated:,} of {self.points:,} points violated" if self.points > 1 else ""
+        return f"worst violation {number(self.worst)}{points}"
+
+
+def _generalise(constraint: Constraint, given: _Check, scope: str) -> dict[str, Any]:
+    """The handed-in values beside those of the last training step."""
+    trained = _check(constraint, constraint.last)
+    said, found = [], {}
+    if trained is not None:
+        said.append(f"in the last training step {trained}; {scope}: {given}")
+        found = {"training_violation": trained.worst, "training_share": trained.share}
+    if constraint.spec.per != "value" and given.points:
+        bound = largest_share(given.violated, given.points)
+        said.append(
+            f"at most {percent(bound)} of such points are violated, with {CONFIDENCE:.0%} confidence, if these "
+            f"{given.points:,} were drawn independently and not trained on"
+        )
+        found["largest_share"] = bound
+    return {**found, "generalisation": "; ".join(said)}
 
 
 def _value(problem: Problem, constraint: Constraint, handed: Mapping[str, Any]) -> tuple[Tensor | None, str]:
@@ -100,10 +129,13 @@ def _check(constraint: Constraint, value: Tensor | None) -> _Check | None:
     if value is None:
         return None
     if value.numel() == 0:
-        return _Check(0.0, 0.0, None)
+        return _Check(0.0, 0.0, None, 0, 0)
     outside = violations(constraint, value)
     active = _active_share(constraint.bound, value) if constraint.measure is not None else None
-    return _Check(float(outside.max()), float((outside != 0).float().mean()), active)
+    violated = outside != 0
+    points = violated.reshape(1 if constraint.spec.per == "value" else len(violated), -1).any(1)
+    worst, share = float(outside.max()), float(violated.float().mean())
+    return _Check(worst, share, active, int(points.sum()), len(points))
 
 
 def _active_share(set: Set, value: Tensor) -> float | None:

@@ -3,42 +3,105 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from feasible.problem.constraint import Constraint
+import torch
+
+from feasible.problem.constraint import Constraint, root_mean_square
+from feasible.problem.history import Series
+from feasible.problem.measures import SampleDistance, detached
+from feasible.problem.silence import unheld
+from feasible.report.trends import find_trends
 
 if TYPE_CHECKING:
     from feasible.problem.problem import Problem
 
+LEAST_REACH = 1e-9
+"""The share of a pull that must arrive at the weights: float32 rounds a sum of gradients at 1e-7."""
 
-def diagnosis(problem: Problem, constraint: Constraint, worst: float | None) -> str:
+
+def diagnosis(problem: Problem, constraint: Constraint, worst: float | None, series: Series) -> str:
     """All that there is to say of the constraint; ``worst`` is the violation that was just found."""
-    said = []
+    said = [
+        *_state(problem, constraint),
+        *_numbers(constraint, worst),
+        *_training(problem, constraint, series),
+    ]
+    return "; ".join(said)
+
+
+def _state(problem: Problem, constraint: Constraint) -> Iterator[str]:
+    """Whether it acts at all."""
+    on_weight = constraint.slot is not None
     if not constraint.enabled:
-        said.append("switched off")
+        yield "switched off"
     if constraint.has_term and constraint.last is None and constraint.enabled:
-        said.append("its method acts through problem.loss(…), which has never been called with gradients")
-    elif (
-        constraint.slot is not None and problem.was_attached and not constraint.ticks and not problem.finished
-    ):
-        said.append("attached, but no step has been taken since it was declared")
+        yield "its method acts through problem.loss(…), which has never been called with gradients"
+    elif on_weight and problem.was_attached and not constraint.ticks and not problem.finished:
+        yield "attached, but no step has been taken since it was declared"
+    optimizers = problem.optimizers
+    if optimizers and constraint.ticks and unheld([constraint], optimizers):
+        yield "no attached optimizer holds this weight: what holds now is not enforced again"
+    if constraint.gradientless:
+        yield (
+            "its value came without a gradient and cannot move the weights: compute it from the model outside "
+            "no_grad, or hand in Surrogate(smooth, truth)"
+        )
+
+
+def _numbers(constraint: Constraint, worst: float | None) -> Iterator[str]:
+    """What the numbers of the row do not say."""
     if constraint.moved > 0:
-        said.append(f"the weight was moved by {constraint.moved:.3g} to start inside")
+        yield f"the weight was moved by {constraint.moved:.3g} to start inside"
     if constraint.nonfinite:
-        said.append(f"{constraint.nonfinite} terms were not finite; multipliers ignored them")
+        yield f"{constraint.nonfinite} terms were not finite; multipliers ignored them"
     if worst is not None and math.isnan(worst):
-        said.append("holds NaN")
+        yield "holds NaN"
     saturation = saturation_of(constraint)
     if saturation:
-        said.append(
-            f"{saturation:.1%} of the entries are saturated and no longer learn; Reparametrize(revive=True)"
-        )
-    tolerance = constraint.state.get("tolerance")
-    if tolerance is not None and constraint.spec.tolerance is None:
-        said.append(
-            f"compared with a tolerance of {float(tolerance):.3g}, a thousandth of the first value's RMS"
-        )
-    return "; ".join(said)
+        yield f"{saturation:.1%} of the entries are saturated and no longer learn; Reparametrize(revive=True)"
+    if isinstance(constraint.measure, SampleDistance) and constraint.spec.tolerance is None:
+        tolerance = float(constraint.state["tolerance"])
+        yield f"compared with a tolerance of {tolerance:.3g}, a thousandth of the first value's RMS"
+
+
+def _training(problem: Problem, constraint: Constraint, series: Series) -> Iterator[str]:
+    """What its history shows, and whether its pull arrives."""
+    if constraint.gradientless or not constraint.enabled:
+        return
+    trends = find_trends(series, tolerance_of(constraint), constraint.history.rows().get("value"))
+    if constraint.reach is not None and not any(trend.kind == "idle" for trend in trends):
+        arrived, pull = constraint.reach.tolist()
+        if arrived <= LEAST_REACH * pull and pull > 0:
+            yield (
+                f"its gradient has vanished: of a pull of {pull:.3g} on the value {arrived:.3g} arrives at the "
+                "weights (rounding, a saturated function, or a value that does not depend on them); hand in "
+                "Surrogate(smooth, truth), or a value with a slope"
+            )
+            return
+    for trend in trends:
+        if trend.kind != "idle" or not _pulls_inside(constraint):
+            yield trend.sentence
+
+
+def tolerance_of(constraint: Constraint) -> float:
+    """The violation that counts as none: as declared, or a thousandth of the first value's (the weight's) RMS."""
+    if "tolerance" in constraint.state:
+        return float(constraint.state["tolerance"])
+    if constraint.slot is None:
+        return 0.0
+    return float(root_mean_square(constraint.slot.value())) / 1000
+
+
+def _pulls_inside(constraint: Constraint) -> bool:
+    """Whether a method without a multiplier, such as a barrier, acts on values inside the set."""
+    if constraint.method.has_multiplier or constraint.last is None:
+        return False
+    pull = constraint.method.pull(
+        detached(constraint.last), constraint.bound, constraint.state, constraint.ticks
+    )
+    return pull is not None and bool(torch.any(pull.gradient != 0))
 
 
 def saturation_of(constraint: Constraint) -> float | None:

@@ -35,3 +35,12 @@ class Row:
     """Recorded terms that were not finite; multipliers ignored them."""
     steps: int
     diagnosis: str
+    training_violation: float | None = None
+    """Worst violation in the last training step, where other values were handed to the report."""
+    training_share: float | None = None
+    """Share of its units that were violated."""
+    largest_share: float | None = None
+    """With 95 % confidence at most this share of samples violates the constraint, if those that were handed to the
+    report are independent draws that nothing was trained on."""
+    generalisation: str = ""
+    """Training and handed-in values side by side, in a sentence."""
