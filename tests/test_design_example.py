@@ -30,7 +30,7 @@ def trained():
     declared = str(problem)
 
     losses = []
-    for _ in range(40):
+    for _ in range(80):
         for x, y in loader:
             optimizer.zero_grad()
             prediction = model(x)
@@ -77,7 +77,7 @@ def test_the_report_shows_the_proof(trained):
     assert guarantees["head.weight"] == "by construction"
     assert guarantees["head.bias"] == "exact"
     assert report["positive"].scope == "64 points given"
-    assert report["positive"].steps == 40 * 8
+    assert report["positive"].steps == 80 * 8
     assert "shadow price" in str(report)
 
 

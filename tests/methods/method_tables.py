@@ -77,6 +77,8 @@ class MethodCase:
     finds_multipliers: bool = False
     """Whether plain gradient steps lead to the solution and its multiplier."""
     steps: int = 1500
+    rate: float = 0.2
+    """The learning rate of those steps."""
 
     def __str__(self):
         return self.name or type(self.method).__name__
@@ -90,7 +92,17 @@ METHODS = [
     MethodCase(fs.Lagrangian(0.1), finds_multipliers=True),
     MethodCase(fs.AugmentedLagrangian(), finds_multipliers=True),
     MethodCase(fs.AugmentedLagrangian(penalty=3.0, dual_lr=0.5), "fast", finds_multipliers=True),
+    MethodCase(
+        fs.AugmentedLagrangian(0.3, 0.015, growth=2.0, patience=30), "growing", finds_multipliers=True
+    ),
+    MethodCase(
+        fs.AugmentedLagrangian(0.3, 0.015, growth=2.0, patience=30, per_element=True),
+        "growing one by one",
+        finds_multipliers=True,
+    ),
+    MethodCase(fs.Lagrangian(0.1, proportional_gain=1.0, smoothing=0.5), "nuPI", finds_multipliers=True),
     MethodCase(fs.SquaredSlack(), finds_multipliers=True, steps=6000),
+    MethodCase(fs.PenaltyBarrier(), finds_multipliers=True, rate=0.05),
     MethodCase(fs.Project()),
     MethodCase(fs.Reparametrize()),
 ]

@@ -34,6 +34,8 @@ STRAIGHT = (
     fs.Simplex(),
 )
 """Sets with linear slack functions, and one without."""
+SINKING = ("the_task_is_still_learned",)
+"""The term is negative inside the set and sinks with its multipliers: the sum with the task's loss may grow."""
 
 CASES = [
     MethodCase(
@@ -82,8 +84,16 @@ CASES = [
         rejects=[
             (lambda: fs.Lagrangian(dual_lr=0.0), "Lagrangian: dual_lr must be positive"),
             (lambda: fs.Lagrangian(dual_lr=Linear(0.0, 1.0, 5)), "at step 0"),
+            (lambda: fs.Lagrangian(dual_lr=float("nan")), "dual_lr must be positive and finite, got nan"),
+            (lambda: fs.Lagrangian(proportional_gain=0.0), "proportional_gain must be positive"),
+            (
+                lambda: fs.Lagrangian(proportional_gain=1.0, smoothing=1.0),
+                "smoothing must be in (−1, 1), got 1.0",
+            ),
+            (lambda: fs.Lagrangian(smoothing=0.9), "Give proportional_gain as well"),
         ],
     ),
+    MethodCase(fs.Lagrangian(0.1, proportional_gain=1.0, smoothing=0.5), solves=1e-4, steps=1500, rate=0.2),
     MethodCase(
         fs.AugmentedLagrangian(),
         solves=1e-4,
@@ -93,7 +103,35 @@ CASES = [
             (lambda: fs.AugmentedLagrangian(penalty=0.0), "AugmentedLagrangian: penalty must be positive"),
             (lambda: fs.AugmentedLagrangian(penalty=Linear(0.0, 1.0, 5)), "at step 0"),
             (lambda: fs.AugmentedLagrangian(dual_lr=-1.0), "dual_lr must be positive"),
+            (
+                lambda: fs.AugmentedLagrangian(penalty=float("nan")),
+                "penalty must be positive and finite, got nan",
+            ),
+            (lambda: fs.AugmentedLagrangian(growth=0.5), "growth must be a factor of at least 1"),
+            (lambda: fs.AugmentedLagrangian(growth=float("nan")), "growth must be a factor of at least 1"),
+            (lambda: fs.AugmentedLagrangian(growth=2.0, shrink=1.0), "shrink must be in (0, 1), got 1.0"),
+            (
+                lambda: fs.AugmentedLagrangian(growth=2.0, patience=0),
+                "patience must be a positive number of ticks",
+            ),
+            (
+                lambda: fs.AugmentedLagrangian(5.0, growth=2.0, max_penalty=2.0),
+                "at least the first penalty, 5, got 2.0",
+            ),
+            (lambda: fs.AugmentedLagrangian(per_element=True), "Give growth as well"),
+            (lambda: fs.AugmentedLagrangian(max_penalty=10.0), "Give growth as well"),
+            (lambda: fs.AugmentedLagrangian(Linear(1.0, 2.0, 5), growth=2.0), "Give penalty as a number"),
         ],
+    ),
+    MethodCase(
+        fs.AugmentedLagrangian(growth=2.0, patience=3),
+        solves=1e-4,
+        steps=1500,
+        rate=0.1,
+        skip=["samples_do_not_mix"],  # they share one penalty
+    ),
+    MethodCase(
+        fs.AugmentedLagrangian(growth=2.0, patience=3, per_element=True), solves=1e-4, steps=1500, rate=0.1
     ),
     MethodCase(fs.AugmentedLagrangian(3.0, 0.5), solves=1e-4, steps=1500, rate=0.2),
     MethodCase(fs.AugmentedLagrangian(Exponential(1.0, 1.01, maximum=5.0), Linear(0.1, 0.2, 10))),
@@ -110,6 +148,25 @@ CASES = [
             (lambda: fs.SquaredSlack(slack_lr=1.5), "slack_lr must be in (0, 1], got 1.5"),
         ],
     ),
+    MethodCase(
+        fs.PenaltyBarrier(),
+        (*STRAIGHT, fs.L2Ball(0.8), fs.L2Ball(1.0, dim=None)),
+        solves=1e-4,
+        steps=3000,
+        rate=0.05,
+        skip=SINKING,
+        rejects=[
+            (lambda: fs.PenaltyBarrier(penalty=0.0), "PenaltyBarrier: penalty must be positive"),
+            (lambda: fs.PenaltyBarrier(dual_lr=-1.0), "dual_lr must be positive and finite, got -1.0"),
+            (lambda: fs.PenaltyBarrier(first=0.0), "first must be positive and finite, got 0.0"),
+            (lambda: fs.PenaltyBarrier(first=float("nan")), "first must be positive and finite, got nan"),
+            (
+                lambda: fs.PenaltyBarrier(max_change=1.0),
+                "max_change must be a finite factor above 1, got 1.0",
+            ),
+        ],
+    ),
+    MethodCase(fs.PenaltyBarrier(1.0, 0.1), STRAIGHT, solves=1e-4, steps=3000, rate=0.05, skip=SINKING),
 ]
 
 WRONG_ARGUMENTS = [pytest.param(*wrong, id=wrong[1]) for case in CASES for wrong in case.rejects]

@@ -242,7 +242,8 @@ def test_lbfgs_closures_record_once(method):
     x = vector(3.0)
     problem = fs.Problem([x])
     handle = problem.require("x", fs.Box(upper=1.0), by=method)
-    optimizer = problem.attach(torch.optim.LBFGS([x], line_search_fn="strong_wolfe"))
+    lbfgs = torch.optim.LBFGS([x], tolerance_change=1e-14, line_search_fn="strong_wolfe")
+    optimizer = problem.attach(lbfgs)
 
     def closure():
         optimizer.zero_grad()

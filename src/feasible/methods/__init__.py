@@ -5,6 +5,7 @@ from feasible.methods import (
     barrier,
     lagrangian,
     penalty,
+    penalty_barrier,
     project,
     reparametrize,
     squared_slack,
@@ -14,6 +15,7 @@ from feasible.methods.barrier import *
 from feasible.methods.lagrangian import *
 from feasible.methods.method import Method
 from feasible.methods.penalty import *
+from feasible.methods.penalty_barrier import *
 from feasible.methods.project import *
 from feasible.methods.reparametrize import *
 from feasible.methods.squared_slack import *
@@ -25,6 +27,7 @@ __all__ = [
     *barrier.__all__,
     *lagrangian.__all__,
     *penalty.__all__,
+    *penalty_barrier.__all__,
     *project.__all__,
     *reparametrize.__all__,
     *squared_slack.__all__,

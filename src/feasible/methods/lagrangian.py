@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
+import torch
 from torch import Tensor
 
 from feasible.methods.augmented_lagrangian import next_multiplier
@@ -21,16 +23,21 @@ class Lagrangian(Method):
     """The loss gains ``⟨λ, v⟩ − σ(λ)``, σ the set's support function; λ ascends by proximal steps.
 
     The step is ``λ ← prox(λ + η v)`` of ``η σ``, which by Moreau's identity is
-    ``η (v + λ/η − P(v + λ/η))``: λ always stays where σ is finite. For ``v = 0`` this is ``λ + η v``, for
-    ``v ≤ 0`` it is ``max(λ + η v, 0)``. Without a penalty the pair circles around the solution before it
-    settles; ``AugmentedLagrangian`` damps that.
+    ``η (v + λ/η − P(v + λ/η))``: it needs no σ, and λ always stays where σ is finite. For ``v = 0`` this is
+    ``λ + η v``, for ``v ≤ 0`` it is ``max(λ + η v, 0)``. Without a penalty the pair circles around the solution
+    before it settles. A proportional gain damps it: with the running mean ``ξ ← ν ξ + (1 − ν) v`` the step is
+    taken at ``v + κ/η (ξ − ξ_before)`` in the place of v, the value that is ahead. For ``v = 0`` this is the
+    νPI controller ``λ = κ (ξ − ξ₀) + η Σ v``, for ``v ≤ 0`` the same with λ kept at 0 or above. κ = η and ν = 0
+    is optimistic ascent; with ν = 0, κ acts as the penalty of ``AugmentedLagrangian``, one step late.
 
     Args:
-        dual_lr: η > 0, or a schedule; where it is left out 0.05, and ``per="sample"`` measures distances in
-            halves of the first value's RMS.
+        dual_lr: η > 0 (the integral gain), or a schedule; where it is left out 0.05, and ``per="sample"``
+            measures distances in halves of the first value's RMS.
+        proportional_gain: κ > 0, or a schedule; ``None``: plain ascent.
+        smoothing: ν in (−1, 1), of the proportional term.
 
     Raises:
-        ValueError: dual_lr is not positive.
+        ValueError: dual_lr or proportional_gain is not positive, or smoothing out of its range.
         UnsupportedError: the set is not convex.
 
     >>> import torch, feasible as fs
@@ -45,17 +52,29 @@ class Lagrangian(Method):
     >>> round(x.item(), 4), round(handle.multiplier.item(), 3)
     (1.0, 2.0)
 
-    Source: Arrow, Hurwicz & Uzawa, *Studies in Linear and Non-Linear Programming* (1958).
+    Source: Arrow, Hurwicz & Uzawa, *Studies in Linear and Non-Linear Programming* (1958); Sohrabi, Ramirez,
+    Zhang, Lacoste-Julien & Gallego-Posada, *On PI controllers for updating Lagrange multipliers in constrained
+    optimization* (2024).
     """
 
     dual_lr: float | Schedule | None = None
+    proportional_gain: float | Schedule | None = None
+    smoothing: float = 0.0
 
     has_multiplier = True
     convex_only = True
 
     def __post_init__(self) -> None:
-        if self.dual_lr is not None:
-            check_weight("Lagrangian", "dual_lr", self.dual_lr)
+        for name in ("dual_lr", "proportional_gain"):
+            if getattr(self, name) is not None:
+                check_weight("Lagrangian", name, getattr(self, name))
+        if not -1 < self.smoothing < 1:
+            raise ValueError(f"Lagrangian: smoothing must be in (−1, 1), got {self.smoothing!r}.")
+        if self.smoothing and self.proportional_gain is None:
+            raise ValueError(
+                "Lagrangian: smoothing is of the proportional term. Give proportional_gain as well, as in "
+                "proportional_gain=1.0."
+            )
 
     @property
     def automatic(self) -> bool:
@@ -64,7 +83,10 @@ class Lagrangian(Method):
 
     def bind(self, value: Tensor, set: Set) -> State:
         """A multiplier an element, 0 at first, and the member that attains ``σ(λ) = ⟨λ, member⟩``."""
-        return {"multiplier": state_like(value), "member": state_like(value)}
+        state = {"multiplier": state_like(value), "member": state_like(value)}
+        if self.proportional_gain is not None:
+            state["smoothed"] = torch.full_like(state["multiplier"], math.nan)
+        return state
 
     def pull(self, mean: Tensor, set: Set, state: State, step: int) -> Pull:
         """``⟨λ, v − member⟩``, whose gradient is λ."""
@@ -76,5 +98,12 @@ class Lagrangian(Method):
     ) -> State:
         """The proximal ascent step; the projected point is the member that attains the new ``σ(λ)``."""
         rate = value_at(0.05 if self.dual_lr is None else self.dual_lr, step)
+        changed: State = {}
+        if self.proportional_gain is not None:
+            before = torch.where(state["smoothed"].isnan(), mean, state["smoothed"])
+            changed["smoothed"] = torch.lerp(mean, before, self.smoothing)
+            gain = value_at(self.proportional_gain, step)
+            mean = torch.add(mean, changed["smoothed"] - before, alpha=gain / rate)
         multiplier = next_multiplier(mean, state["multiplier"], set, rate)
-        return {"multiplier": multiplier, "member": mean + (state["multiplier"] - multiplier) / rate}
+        member = mean + (state["multiplier"] - multiplier) / rate
+        return {"multiplier": multiplier, "member": member, **changed}

@@ -9,7 +9,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from feasible.methods.method import Method, Pull, State
+from feasible.methods.method import Method, Pull, State, state_like
+from feasible.methods.slacks import pulled_back, slacks
 from feasible.schedules import Schedule, check_weight, value_at
 from feasible.sets import Set
 
@@ -67,40 +68,39 @@ class SquaredSlack(Method):
             raise ValueError(f"SquaredSlack: slack_lr must be in (0, 1], got {self.slack_lr!r}.")
 
     def bind(self, value: Tensor, set: Set) -> State:
-        """A multiplier and a slack for every slack function; the slack is NaN until its value is seen."""
-        slack = _slacks(value.detach().to(torch.promote_types(value.dtype, torch.float32)), set)
-        return {"multiplier": torch.zeros_like(slack), "slack": torch.full_like(slack, math.nan)}
+        """A dual variable and a slack for every slack function; the slack is NaN until its value is seen."""
+        multiplier = state_like(value)
+        slack = slacks(multiplier, set)
+        return {
+            "multiplier": multiplier,
+            "duals": torch.zeros_like(slack),
+            "slack": torch.full_like(slack, math.nan),
+        }
 
     def pull(self, mean: Tensor, set: Set, state: State, step: int) -> Pull:
         """``⟨μ, h⟩ + ρ/2 ‖h‖²`` and its gradient with respect to the value."""
         with torch.enable_grad():
             at = mean.detach().requires_grad_()
-            value = _slacks(at, set)
+            value = slacks(at, set)
             gap = value - _seen(state["slack"], value).square()
             penalty = value_at(self.penalty, step)
-            amount = (state["multiplier"] * gap).sum() + penalty / 2 * gap.square().sum()
+            amount = (state["duals"] * gap).sum() + penalty / 2 * gap.square().sum()
             (gradient,) = torch.autograd.grad(amount, at)
         return Pull(amount.detach(), gradient)
 
     def update(
         self, mean: Tensor, set: Set, state: State, step: int, full: bool, pull: Pull | None = None
     ) -> State:
-        """Descent in the slack, ascent in the multiplier."""
-        multiplier, value = state["multiplier"], _slacks(mean, set)
+        """Descent in the slack, ascent in its dual variable; ``Jᵀμ`` is the multiplier of the value itself."""
+        duals, value = state["duals"], slacks(mean, set)
         slack, penalty = _seen(state["slack"], value), value_at(self.penalty, step)
-        force = multiplier + penalty * (value - slack.square())
+        force = duals + penalty * (value - slack.square())
         curvature = 2 * force.abs() + 4 * penalty * slack.square()
         share = 1.0 if full else self.slack_lr
         moved = (slack + share * 2 * slack * force / curvature).clamp_min(LEAST_SLACK)
         rate = penalty if full else value_at(self.dual_lr, step)
-        return {"slack": moved, "multiplier": multiplier + rate * (value - moved.square())}
-
-    def multiplier(self, mean: Tensor, set: Set, state: State) -> Tensor:
-        """``Jᵀμ``, J the Jacobian of the slack functions: the multiplier of the value itself."""
-        with torch.enable_grad():
-            at = mean.detach().requires_grad_()
-            (pulled,) = torch.autograd.grad((state["multiplier"] * _slacks(at, set)).sum(), at)
-        return pulled
+        duals = duals + rate * (value - moved.square())
+        return {"slack": moved, "duals": duals, "multiplier": pulled_back(duals, mean, set)}
 
 
 def _seen(slack: Tensor, value: Tensor) -> Tensor:
@@ -108,11 +108,3 @@ def _seen(slack: Tensor, value: Tensor) -> Tensor:
     typical = torch.linalg.vector_norm(value) / math.sqrt(max(value.numel(), 1))
     least = torch.where(typical > 0, typical, torch.ones_like(typical)) / 100
     return torch.where(slack.isnan(), torch.maximum(value, least).sqrt(), slack)
-
-
-def _slacks(value: Tensor, set: Set) -> Tensor:
-    """All slack functions side by side: behind dimension 0 where the value has one, else in one vector."""
-    slacks = set.slack(value)
-    if slacks and value.dim() and all(slack.dim() and slack.shape[0] == value.shape[0] for slack in slacks):
-        return torch.cat([slack.reshape(len(slack), math.prod(slack.shape[1:])) for slack in slacks], dim=1)
-    return torch.cat([value.reshape(-1)[:0], *(slack.reshape(-1) for slack in slacks)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -24,6 +24,7 @@ from feasible.problem.measures import (
     WholeValue,
     detached,
 )
+from feasible.problem.probe import first_scale, is_measured, norm_of_gradient, updated
 from feasible.problem.window import Moment, Window
 from feasible.sets import Set
 from feasible.surrogate import Surrogate
@@ -79,6 +80,9 @@ class Constraint:
     _nonfinite: Tensor | int = 0
     _origin: int = field(init=False)
     _paused_at: int = 0
+    _probed_at: int = -1
+    unscaled: str = ""
+    """Why the gradients could not be compared, if they could not."""
 
     def __post_init__(self) -> None:
         self._origin = self.moment.ticks
@@ -131,7 +135,7 @@ class Constraint:
         self.moved = float(torch.linalg.vector_norm((weight - before).float()))
         self._kind = (weight.dtype, weight.device)
         self.measure = WholeValue(self.method, bound)
-        self.state = self.method.bind(weight, bound)
+        self.state = {**self.method.bind(weight, bound), **self._first_scale(weight)}
 
     def follow_weight(self) -> None:
         """The weight may have moved to another device or dtype since it was constrained."""
@@ -165,7 +169,7 @@ class Constraint:
             )
         measure = self._measure(bound)
         template = measure.template(value)
-        self.state = self.method.bind(template, measure.set)
+        self.state = {**self.method.bind(template, measure.set), **self._first_scale(template)}
         self.state["tolerance"] = self._tolerance(value)
         if isinstance(measure, SampleDistance):
             self.state["unit"] = self._unit(value)
@@ -239,11 +243,39 @@ class Constraint:
         moment = self.moment if record else None
         with torch.no_grad():
             pull = self.measure.pull(reading, self.state, self.ticks, self.window, moment)
+            if "scale" in self.state:
+                scale = self.state["scale"].to(pull.amount.dtype)
+                pull = Pull(pull.amount * scale, pull.gradient * scale)
         if record:
             self.last = reading.seen
             self.gradientless = self.slot is None and not reading.value.requires_grad
             self._count(pull.amount)
         return attach_gradient(reading.value, pull) if reading.truth is None else _known_part(reading, pull)
+
+    # -- how hard to pull --------------------------------------------------------------------------
+
+    def _first_scale(self, value: Tensor) -> State:
+        return first_scale(value.device) if self.has_term and self.method.automatic else {}
+
+    def is_probed(self) -> bool:
+        """Whether this step measures how hard the constraint has to pull; once a step."""
+        ticks = self.ticks
+        is_due = is_measured(ticks) and "scale" in self.state and self._probed_at != ticks
+        self._probed_at = ticks
+        return is_due
+
+    def probe(self, reading: Reading, loss_norm: Tensor, leaves: Sequence[Tensor]) -> None:
+        """Compare the gradients of value and loss; the multiplier keeps its size where the scale changes."""
+        assert self.measure is not None
+        with torch.no_grad():
+            direction, extent = self.measure.outlook(detached(reading.value), self.state)
+        norm = norm_of_gradient(reading.value, direction, leaves)
+        before = self.state["scale"]
+        with torch.no_grad():
+            self.state.update(updated(self.state, loss_norm / norm, extent))
+            multiplier = self.state["multiplier"]
+            self.history.stack()  # what waits there is this very tensor
+            multiplier.mul_((before / self.state["scale"]).to(multiplier.dtype))
 
     # -- after the step ----------------------------------------------------------------------------
 
@@ -377,7 +409,8 @@ def multiplier_of(constraint: Constraint) -> Tensor | None:
     if measure is None or not constraint.method.has_multiplier:
         return None
     if isinstance(measure, IndexedSample):
-        return state["multiplier"].clone()
+        rows = state["multiplier"]
+        return rows * state["scale"].to(rows.dtype) if "scale" in state else rows.clone()
     if constraint.window.records:
         at = measure.mean(constraint.window)
     elif constraint.slot is not None:
@@ -387,7 +420,8 @@ def multiplier_of(constraint: Constraint) -> Tensor | None:
     found = constraint.method.multiplier(at, measure.set, state)
     if found is None:
         return None
-    return found / state["unit"] if isinstance(measure, SampleDistance) else found.clone()
+    found = found * state["scale"].to(found.dtype) if "scale" in state else found.clone()
+    return found / state["unit"] if isinstance(measure, SampleDistance) else found
 
 
 def _first_value(handed: Handed, per: Per, name: str) -> Tensor:

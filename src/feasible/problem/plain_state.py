@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from feasible.methods.slot import ORDERS, Slot, unwrap
@@ -26,6 +27,19 @@ def plain_state_dict(
     if not isinstance(model, nn.Module):
         return {name: final(name, slot.value()) for name, slot in by_name.items()}
     return {name: final(name, tensor) for name, tensor in _entries(unwrap(model), "")}
+
+
+@torch.no_grad()
+def load_plain_state(model: Any, slots: Mapping[str, Slot], state: Mapping[str, Tensor]) -> None:
+    """Write what ``plain_state_dict`` gave into the model as it is stored now."""
+    by_name = {name for slot in slots.values() for name in (slot.name, *slot.aliases)}
+    for slot in slots.values():
+        slot.refresh()
+        slot.write(state[slot.name].to(slot.value()))
+    if isinstance(model, nn.Module):
+        for name, tensor in _entries(unwrap(model), ""):
+            if name not in by_name:
+                tensor.copy_(state[name])
 
 
 def _entries(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:

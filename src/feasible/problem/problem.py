@@ -15,6 +15,7 @@ from feasible.methods.method import Method
 from feasible.methods.moments import Moments
 from feasible.methods.slot import find_slots
 from feasible.problem import checkpoint, plain_state
+from feasible.problem.best import Best, judge
 from feasible.problem.clock import Clock, correct, group_weights
 from feasible.problem.compatibility import check_methods, check_parameters
 from feasible.problem.constraint import Constraint, Handle, Per, ValueSpec
@@ -22,6 +23,7 @@ from feasible.problem.declaration import bind, check_kinds, check_spec, check_we
 from feasible.problem.handed import check_names, check_recorded
 from feasible.problem.history import metrics
 from feasible.problem.measures import Reading
+from feasible.problem.probe import norm_of_gradient
 from feasible.problem.silence import REACH_STEPS, measure_reach, warn
 from feasible.problem.text import overview
 from feasible.report import Report, make_report
@@ -66,6 +68,9 @@ class Problem:
         self._declared: dict[str, Constraint] = {}
         self._ever_ticked = False
         self._reached_at = -1
+        self._keep_every = self._keep_at = 0
+        self.best = Best(self)
+        """The best weights that ``validate`` has seen."""
 
     # -- declaring ---------------------------------------------------------------------------------
 
@@ -255,28 +260,52 @@ class Problem:
                 f"loss: expected a scalar tensor, got {got}. Reduce it first, as in task_loss.mean()."
             )
         total = task_loss
-        for term in self._evaluate(values, named).values():
+        for term in self._evaluate(values, named, task_loss).values():
             total = total + term
         if self._terms and torch.is_grad_enabled():
             self._clock.watch(total)
+        if self._keep_every and self._clock.moment.ticks >= self._keep_at and torch.is_grad_enabled():
+            self._keep(task_loss)
         return total
 
     def terms(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> dict[str, Tensor]:
         """What each constraint adds to the loss at these values, by name; nothing is recorded."""
-        return self._evaluate(values, named, record=False)
+        return self._evaluate(values, named)
 
     def _evaluate(
-        self, values: Mapping[str, Any] | None, named: Mapping[str, Any], record: bool = True
+        self, values: Mapping[str, Any] | None, named: Mapping[str, Any], task_loss: Tensor | None = None
     ) -> dict[str, Tensor]:
+        """The terms by name; with the task's loss, values are recorded and gradients may be compared."""
         handed = {**values, **named} if values else named
         check_names(self._terms, handed)
         # Every value is checked before the first is recorded: an error leaves no half-recorded step behind.
         read = [(c, self._read(c, handed)) for c in self._terms if c.enabled]
-        record = record and torch.is_grad_enabled()
-        if record:
+        record = False
+        if task_loss is not None and torch.is_grad_enabled():
+            record = True
             self._clock.open_window()
             self._measure_reach([pair for pair in read if pair[0].slot is None])
+            self._probe(task_loss, read)
         return {constraint.name: constraint.term(reading, record) for constraint, reading in read}
+
+    def _probe(self, task_loss: Tensor, read: Sequence[tuple[Constraint, Reading]]) -> None:
+        """In a few early steps, measure how hard the constraints have to pull that leave it to the problem."""
+        due = [(constraint, reading) for constraint, reading in read if constraint.is_probed()]
+        if not due:
+            return
+        leaves = [slot.leaf for slot in self.slots.values() if slot.leaf.requires_grad]
+        reason = ""
+        try:
+            loss_norm = norm_of_gradient(task_loss, None, leaves)
+        except RuntimeError as error:
+            reason = f"the loss cannot be differentiated twice ({error})"
+        for constraint, reading in due:
+            try:
+                if not reason:
+                    constraint.probe(reading, loss_norm, leaves)
+            except RuntimeError as error:
+                constraint.unscaled = f"its value cannot be differentiated twice ({error})"
+            constraint.unscaled = reason or constraint.unscaled
 
     def _measure_reach(self, read: Sequence[tuple[Constraint, Reading]]) -> None:
         """In steps that become ever rarer, see whether the pull of a value arrives at the weights."""
@@ -325,6 +354,42 @@ class Problem:
                     constraint.tick(full, skipped)
         moment.ticks += 1
         self._clock.close_window()
+
+    def validate(
+        self, loss: Tensor | float, values: Mapping[str, Any] | None = None, /, **named: Any
+    ) -> bool:
+        """Note how good the present weights are; ``best`` keeps the best of them.
+
+        Call it after a pass over validation data, with the mean loss and the values of all of it. Ranks of a
+        distributed run decide alike when they hand in the same numbers: average the loss and gather the values.
+
+        Args:
+            loss: the loss on the validation data.
+            values: required values by name, as for ``loss``, and more of them as keywords.
+
+        Returns:
+            Whether these are the best weights so far; a copy was kept then.
+
+        Raises:
+            ValueError: a value is unknown or missing.
+        """
+        violation, feasible = judge(self, {**(values or {}), **named})
+        number = float(torch.as_tensor(loss).detach())
+        return self.best.consider(self._clock.moment.ticks, number, violation, feasible)
+
+    def keep_best(self, every: int = 100) -> None:
+        """Without validation data: every so many steps, ``loss`` judges the weights by what it was handed itself.
+
+        One batch is a noisy judge; ``validate`` is the better one. Nothing is copied or read back in between.
+        """
+        if every < 1:
+            raise ValueError(f"keep_best: every must be at least 1, got {every}.")
+        self._keep_every, self._keep_at = every, self._clock.moment.ticks
+
+    def _keep(self, task_loss: Tensor) -> None:
+        self._keep_at = self._clock.moment.ticks + self._keep_every
+        seen = {c.name: c.last for c in self._terms if c.slot is None and c.enabled}
+        self.validate(task_loss.detach(), seen)
 
     @property
     def optimizers(self) -> list[Optimizer]:

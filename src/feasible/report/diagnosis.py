@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from feasible.problem.constraint import Constraint, root_mean_square
+from feasible.problem.best import tolerance_of
+from feasible.problem.constraint import Constraint
 from feasible.problem.history import Series
 from feasible.problem.measures import SampleDistance, detached
 from feasible.problem.silence import unheld
@@ -61,6 +62,11 @@ def _numbers(constraint: Constraint, worst: float | None) -> Iterator[str]:
     saturation = saturation_of(constraint)
     if saturation:
         yield f"{saturation:.1%} of the entries are saturated and no longer learn; Reparametrize(revive=True)"
+    if constraint.unscaled:
+        yield (
+            f"how hard it has to pull could not be measured: {constraint.unscaled}. Give the method its numbers, "
+            "as in AugmentedLagrangian(penalty=1.0, dual_lr=0.05)"
+        )
     if isinstance(constraint.measure, SampleDistance) and constraint.spec.tolerance is None:
         tolerance = float(constraint.state["tolerance"])
         yield f"compared with a tolerance of {tolerance:.3g}, a thousandth of the first value's RMS"
@@ -70,7 +76,9 @@ def _training(problem: Problem, constraint: Constraint, series: Series) -> Itera
     """What its history shows, and whether its pull arrives."""
     if constraint.gradientless or not constraint.enabled:
         return
-    trends = find_trends(series, tolerance_of(constraint), constraint.history.rows().get("value"))
+    value = constraint.last if constraint.slot is None else constraint.slot.value()
+    tolerance = 0.0 if value is None else float(tolerance_of(constraint, value))
+    trends = find_trends(series, tolerance, constraint.history.rows().get("value"))
     if constraint.reach is not None and not any(trend.kind == "idle" for trend in trends):
         arrived, pull = constraint.reach.tolist()
         if arrived <= LEAST_REACH * pull and pull > 0:
@@ -83,15 +91,6 @@ def _training(problem: Problem, constraint: Constraint, series: Series) -> Itera
     for trend in trends:
         if trend.kind != "idle" or not _pulls_inside(constraint):
             yield trend.sentence
-
-
-def tolerance_of(constraint: Constraint) -> float:
-    """The violation that counts as none: as declared, or a thousandth of the first value's (the weight's) RMS."""
-    if "tolerance" in constraint.state:
-        return float(constraint.state["tolerance"])
-    if constraint.slot is None:
-        return 0.0
-    return float(root_mean_square(constraint.slot.value())) / 1000
 
 
 def _pulls_inside(constraint: Constraint) -> bool:

@@ -147,15 +147,19 @@ class Intersection(OfParts):
         """
         if x.numel() == 0:
             return x.clone()
-        member = self.spread(self.is_member(x), x)
+        member = self._are_members(x)
         lost = self.spread(~self.norm(x.detach()).isfinite(), x)
         searched = torch.where(lost, torch.zeros_like(x), x)
         maps = self.cast(widest(x))._maps
         if len(maps) == 1:
             point = maps[0](widest(searched)).to(x.dtype)
         else:
-            point = nearest_common(searched, maps, self._all_contain, self._length, repr(self))
+            point = nearest_common(searched, maps, self._are_members, self._length, repr(self))
         return keep_members(member, x, torch.where(lost, torch.full_like(x, math.nan), point))
+
+    def _are_members(self, x: Tensor) -> Tensor:
+        """For each entry: is its unit in every part?"""
+        return self.spread(self.is_member(x), x)
 
     def _length(self, x: Tensor) -> Tensor:
         """For each entry: the norm of its unit."""
