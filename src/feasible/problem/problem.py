@@ -16,6 +16,7 @@ from feasible.methods.moments import Moments
 from feasible.methods.slot import find_slots
 from feasible.problem import checkpoint, plain_state
 from feasible.problem.best import Best, judge
+from feasible.problem.best import Best, judge
 from feasible.problem.clock import Clock, correct, group_weights
 from feasible.problem.compatibility import check_methods, check_parameters
 from feasible.problem.constraint import Constraint, Handle, Per, ValueSpec
@@ -68,6 +69,9 @@ class Problem:
         self._declared: dict[str, Constraint] = {}
         self._ever_ticked = False
         self._reached_at = -1
+        self._keep_every = self._keep_at = 0
+        self.best = Best(self)
+        """The best weights that ``validate`` has seen."""
         self._keep_every = self._keep_at = 0
         self.best = Best(self)
         """The best weights that ``validate`` has seen."""
@@ -266,6 +270,8 @@ class Problem:
             self._clock.watch(total)
         if self._keep_every and self._clock.moment.ticks >= self._keep_at and torch.is_grad_enabled():
             self._keep(task_loss)
+        if self._keep_every and self._clock.moment.ticks >= self._keep_at and torch.is_grad_enabled():
+            self._keep(task_loss)
         return total
 
     def terms(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> dict[str, Tensor]:
@@ -354,6 +360,42 @@ class Problem:
                     constraint.tick(full, skipped)
         moment.ticks += 1
         self._clock.close_window()
+
+    def validate(
+        self, loss: Tensor | float, values: Mapping[str, Any] | None = None, /, **named: Any
+    ) -> bool:
+        """Note how good the present weights are; ``best`` keeps the best of them.
+
+        Call it after a pass over validation data, with the mean loss and the values of all of it. Ranks of a
+        distributed run decide alike when they hand in the same numbers: average the loss and gather the values.
+
+        Args:
+            loss: the loss on the validation data.
+            values: required values by name, as for ``loss``, and more of them as keywords.
+
+        Returns:
+            Whether these are the best weights so far; a copy was kept then.
+
+        Raises:
+            ValueError: a value is unknown or missing.
+        """
+        violation, feasible = judge(self, {**(values or {}), **named})
+        number = float(torch.as_tensor(loss).detach())
+        return self.best.consider(self._clock.moment.ticks, number, violation, feasible)
+
+    def keep_best(self, every: int = 100) -> None:
+        """Without validation data: every so many steps, ``loss`` judges the weights by what it was handed itself.
+
+        One batch is a noisy judge; ``validate`` is the better one. Nothing is copied or read back in between.
+        """
+        if every < 1:
+            raise ValueError(f"keep_best: every must be at least 1, got {every}.")
+        self._keep_every, self._keep_at = every, self._clock.moment.ticks
+
+    def _keep(self, task_loss: Tensor) -> None:
+        self._keep_at = self._clock.moment.ticks + self._keep_every
+        seen = {c.name: c.last for c in self._terms if c.slot is None and c.enabled}
+        self.validate(task_loss.detach(), seen)
 
     def validate(
         self, loss: Tensor | float, values: Mapping[str, Any] | None = None, /, **named: Any
