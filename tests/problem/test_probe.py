@@ -71,7 +71,7 @@ def test_the_plain_lagrangian_is_measured_too():
 
 
 def test_the_numbers_of_the_user_win():
-    x, problem, handle, optimizer, values = platt_barr(
+    _x, problem, handle, optimizer, values = platt_barr(
         100, 1, fs.AugmentedLagrangian(penalty=2.0, dual_lr=1.0)
     )
     task, named = values()
@@ -82,7 +82,7 @@ def test_the_numbers_of_the_user_win():
 
 
 def test_measurements_are_few_and_counted():
-    x, problem, _, optimizer, values = platt_barr(1, 1, fs.AugmentedLagrangian())
+    _x, problem, _, optimizer, values = platt_barr(1, 1, fs.AugmentedLagrangian())
     for _ in range(100):
         optimizer.zero_grad()
         task, named = values()
@@ -92,7 +92,7 @@ def test_measurements_are_few_and_counted():
 
 
 def test_micro_batches_are_measured_once_a_step():
-    x, problem, _, optimizer, values = platt_barr(1, 1, fs.AugmentedLagrangian())
+    _x, problem, _, optimizer, values = platt_barr(1, 1, fs.AugmentedLagrangian())
     for _ in range(3):
         task, named = values()
         problem.loss(task / 3, named).backward()
@@ -134,7 +134,7 @@ def test_a_resumed_run_takes_the_same_steps():
     steps(problem, optimizer, values, 7)
     saved, weights = copy.deepcopy(optimizer.state_dict()), x.detach().clone()
     steps(problem, optimizer, values, 20)
-    other, again, handle, resumed, other_values = unit_ball(1, 1, fs.AugmentedLagrangian())
+    other, again, _handle, resumed, other_values = unit_ball(1, 1, fs.AugmentedLagrangian())
     with torch.no_grad():
         other.copy_(weights)
     resumed.load_state_dict(saved)
