@@ -3,6 +3,7 @@
 import copy
 import math
 
+import cvxpy as cp
 import pytest
 import torch
 from torch import nn
@@ -65,8 +66,60 @@ def test_units_do_not_matter(make, loss_unit, value_unit):
     assert multiplier == pytest.approx(price, abs=1e-4)
 
 
+def quadratic_program():
+    """min ‖x‖² under linear equations and inequalities; solution and multipliers by Clarabel."""
+    rng = torch.Generator().manual_seed(1)
+    A, b = (torch.randn(*shape, dtype=F64, generator=rng) for shape in ((2, 6), (2,)))
+    G, h = torch.randn(3, 6, dtype=F64, generator=rng), -torch.rand(3, dtype=F64, generator=rng)
+    variable = cp.Variable(6)
+    conditions = [A.numpy() @ variable == b.numpy(), G.numpy() @ variable <= h.numpy()]
+    cp.Problem(cp.Minimize(cp.sum_squares(variable)), conditions).solve(solver=cp.CLARABEL)
+    multipliers = torch.cat([torch.as_tensor(condition.dual_value) for condition in conditions])
+    upper = torch.cat([b, h])
+    lower = torch.where(torch.arange(5) < 2, upper, -torch.inf)
+    both = torch.cat([A, G])
+    x = torch.zeros(6, dtype=F64, requires_grad=True)
+    return (
+        x,
+        fs.Box(lower, upper),
+        lambda: (x.square().sum(), both @ x),
+        torch.tensor(variable.value),
+        multipliers,
+    )
+
+
+def die():
+    """Of all dice with the mean 4.5 the one of the largest entropy."""
+    faces = torch.arange(1.0, 7.0, dtype=F64)
+    x = torch.full((6,), 1 / 6, dtype=F64, requires_grad=True)
+    p = torch.tensor([0.054353, 0.078772, 0.114160, 0.165447, 0.239774, 0.347494], dtype=F64)
+    # 1 + log p + λ₁ + λ₂ · face = 0 on every face.
+    design = torch.stack([torch.ones(6, dtype=F64), faces], 1)
+    multipliers = torch.linalg.lstsq(design, -(1 + p.log()).unsqueeze(1)).solution.squeeze(1)
+    values = lambda: ((x * x.clamp_min(1e-12).log()).sum(), torch.stack([x.sum(), faces @ x]))  # noqa: E731
+    return x, fs.Equal(torch.tensor([1.0, 4.5], dtype=F64)), values, p, multipliers
+
+
+@pytest.mark.parametrize("make", [quadratic_program, die], ids=lambda make: make.__name__)
+def test_known_answers_without_any_argument(make):
+    x, set, values, solution, multipliers = make()
+    problem = fs.Problem([x])
+    handle = problem.require("value", set)
+    optimizer = problem.attach(torch.optim.Adam([x], lr=0.03))
+    # At a constant rate Adam is thrown off again when its moments have died out.
+    falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, 0.998 ** (step - 1000)))
+    for _ in range(3000):
+        optimizer.zero_grad()
+        task, value = values()
+        problem.loss(task, value=value).backward()
+        optimizer.step()
+        falling.step()
+    torch.testing.assert_close(x.detach(), solution, atol=1e-4, rtol=0)
+    torch.testing.assert_close(handle.multiplier, multipliers, atol=1e-4, rtol=0)
+
+
 def test_the_plain_lagrangian_is_measured_too():
-    results = [train(platt_barr, *units, fs.Lagrangian(), 40)[0] for units in ((1, 1), (100, 0.1))]
+    results = [train(platt_barr, *units, fs.Lagrangian(), 40)[0] for units in ((1, 1), (128, 0.125))]
     torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=0)
 
 
@@ -104,7 +157,7 @@ def test_micro_batches_are_measured_once_a_step():
 def test_samples_are_measured_too(per):
     """Twice the loss needs twice the multipliers, and the weights go the same way."""
     paths = []
-    for unit in (1.0, 1000.0):
+    for unit in (1.0, 1024.0):
         torch.manual_seed(0)
         x, y = torch.rand(16, 2, dtype=F64), torch.randn(16, 1, dtype=F64)
         model = nn.Linear(2, 1, dtype=F64)

@@ -70,16 +70,17 @@ def direction_and_extent(value: Tensor, residual: Tensor, slacks: Iterable[Tenso
 
 
 def updated(state: State, ratio: Tensor, extent: Tensor) -> State:
-    """The state after one more measurement: half of what is new, half of what was, with the largest extent so far."""
+    """The state after one more measurement, which counts in full upwards and half downwards."""
     extent = torch.maximum(state["extent"], torch.where(extent.isfinite(), extent.float(), 0.0))
     scale = ratio.float() / extent
     is_valid = scale.isfinite() & (scale > 0)
     extent = torch.where(is_valid, extent, state["extent"])
-    seen = torch.stack([torch.where(is_valid, scale, 1.0).log(), is_valid.float(), extent])
+    seen = torch.stack([torch.where(is_valid, scale, 1.0).log2(), is_valid.float(), extent])
     if is_distributed():
         dist.all_reduce(seen)
         seen = seen / dist.get_world_size()
-    before, is_first = state["scale"].log(), state["probes"] == 0
+    before, is_first = state["scale"].log2(), state["probes"] == 0
     mean = torch.where(is_first, seen[0], torch.maximum((before + seen[0]) / 2, seen[0]))
-    scale = torch.where(seen[1] > 0, mean.exp(), state["scale"])
+    # A power of two: multipliers change their unit without rounding, and small changes change nothing.
+    scale = torch.where(seen[1] > 0, mean.round().exp2(), state["scale"])
     return {"scale": scale, "probes": state["probes"] + (seen[1] > 0), "extent": seen[2]}
