@@ -124,14 +124,17 @@ CASES = [
         ],
     ),
     MethodCase(
-        fs.AugmentedLagrangian(growth=2.0, patience=3),
+        fs.AugmentedLagrangian(dual_lr=0.05, growth=2.0, patience=3),
         solves=1e-4,
         steps=1500,
         rate=0.1,
         skip=["samples_do_not_mix"],  # they share one penalty
     ),
     MethodCase(
-        fs.AugmentedLagrangian(growth=2.0, patience=3, per_element=True), solves=1e-4, steps=1500, rate=0.1
+        fs.AugmentedLagrangian(dual_lr=0.05, growth=2.0, patience=3, per_element=True),
+        solves=1e-4,
+        steps=1500,
+        rate=0.1,
     ),
     MethodCase(fs.AugmentedLagrangian(3.0, 0.5), solves=1e-4, steps=1500, rate=0.2),
     MethodCase(fs.AugmentedLagrangian(Exponential(1.0, 1.01, maximum=5.0), Linear(0.1, 0.2, 10))),
