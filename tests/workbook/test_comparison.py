@@ -80,6 +80,29 @@ def test_several_runs_become_one_table(tmp_path):
     assert [row["label"] for row in twice["rows"]] == ["run-x: A", "run-x: A"]
 
 
+def test_every_metric_has_a_column_of_its_own(tmp_path):
+    paths = []
+    metrics = {
+        "x": ("test accuracy", 1),
+        "y": ("test RMSE", 10.0),
+        "z": ("test RMSE", 1),
+        "w": ("test accuracy", 1),
+    }
+    for name, (label, unit) in metrics.items():
+        columns = [{"key": "test_metric", "label": label}, {"key": "feasible", "label": "obeys"}]
+        row = {"variant": "a", "label": "A", "test_metric": name, "feasible": "1 of 1"}
+        result = {"experiment": name, "columns": columns, "rows": [row], "data": {"target_unit": unit}}
+        paths.append(tmp_path / name)
+        paths[-1].mkdir()
+        (paths[-1] / "result.json").write_text(json.dumps(result))
+    table = compare_runs(paths)
+    labels = [column["label"] for column in table["columns"]]
+    assert labels == ["test accuracy", "obeys", "test RMSE (unit 10)", "test RMSE"]
+    first, _, second, third = (column["key"] for column in table["columns"])
+    shown = [[row.get(key) for key in (first, second, third)] for row in table["rows"]]
+    assert shown == [["x", None, None], [None, "y", None], [None, None, "z"], ["w", None, None]]
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no run"):
         compare_runs([tmp_path])

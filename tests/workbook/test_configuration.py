@@ -167,13 +167,27 @@ def test_a_wrong_override_is_named(write, override, message):
             'weights = "*.weight"',
             'value = "predictions"',
             16,
-            'must be "prediction", got "predictions". Closest: "prediction".',
+            'must be "prediction" or "expectation", got "predictions". Closest: "prediction".',
         ),
         (
             'weights = "*.weight"',
             "",
             14,
-            'a constraint needs either weights = "…" (a pattern) or value = "prediction".',
+            'a constraint needs one target: weights = "…" (a pattern), value = "prediction" or "expectation", '
+            'or rate = { name = "…", positive = "…" }.',
+        ),
+        (
+            'weights = "*.weight"',
+            'rate = { name = "recal", positive = "a" }',
+            16,
+            'constraints.0.rate.name must be "accuracy", "recall", "precision", "false_positive_rate", '
+            '"false_negative_rate" or "selection_rate", got "recal". Closest: "recall".',
+        ),
+        (
+            'weights = "*.weight"',
+            'rate = { name = "recall" }',
+            16,
+            'the key "constraints.0.rate.positive" is missing.',
         ),
         ('"Box"', '"Bx"', 17, 'unknown set "Bx". Closest: "Box".'),
         ("upper = 1", "upper = -3", 17, "Box is empty: lower must not exceed upper"),

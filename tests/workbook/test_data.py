@@ -42,9 +42,10 @@ def table(tmp_path):
         ("wine", 178, 13, 3, "classification"),
         ("breast_cancer", 569, 30, 2, "classification"),
         ("diabetes", 442, 10, 1, "regression"),
+        ("hmda", 2380, 20, 2, "classification"),
     ],
 )
-def test_the_data_sets_of_scikit_learn(source, rows, features, outputs, task):
+def test_the_data_sets_that_packages_ship(source, rows, features, outputs, task):
     data = load_data(DataTable(source=source))
     assert len(data.x_train) + len(data.x_test) == rows
     assert data.x_train.shape[1] == len(data.features) == features
@@ -102,6 +103,30 @@ def test_the_same_split_seed_gives_the_same_split(table):
     assert not torch.equal(first.x_test, other.x_test)
 
 
+def test_nothing_may_be_held_out(table):
+    data = load_data(table(test_share=0.0))
+    assert torch.equal(data.x_train, data.x_test)
+    assert len(data.x_train) == 60
+    assert not data.is_held_out
+    assert data.notes[-1] == "60 rows to train on, none held out"
+
+
+def test_groups_are_numbered_by_the_alphabet_and_go_with_their_rows(table):
+    holes = TABLE.assign(region=TABLE["region"].where(TABLE.index != 4))
+    data = load_data(table(holes, groups=("region",), exclude=("id", "region"), scaling="none"))
+    assert data.groups == {"region": ("east", "north", "south")}
+    for rows in (data.train, data.test):
+        number = (rows.x[:, 0] - 30).long()
+        expected = torch.tensor([1, 2, 0])[number % 3].where(number != 4, -1)
+        assert torch.equal(rows.groups["region"], expected)
+    assert len(data.train[torch.arange(3)]) == 3
+
+
+def test_the_outcomes_of_a_distribution_have_numbers(table):
+    data = load_data(table(target="rooms", task="distribution", target_unit=1))
+    assert (data.task, data.outputs) == ("distribution", 1)
+
+
 def test_text_means_classes(table):
     data = load_data(table(target="region"))
     assert (data.task, data.classes) == ("classification", ("east", "north", "south"))
@@ -142,6 +167,7 @@ WORDS = TABLE.assign(price=[*TABLE["price"].astype(str)[:-1], "cheap"])
         (TABLE, {"target": None}, "target", "name the column to predict"),
         (TABLE, {"exclude": ("idd",)}, "exclude", 'column "idd" is not in flats.csv. Closest: "id".'),
         (TABLE, {"features": ("area", "roms")}, "features", 'Closest: "rooms".'),
+        (TABLE, {"groups": ("regio",)}, "groups", 'column "regio" is not in flats.csv. Closest: "region".'),
         (TABLE, {"features": ("area", "price")}, "features", 'the target "price" cannot also be a feature'),
         (TABLE, {"features": ("area",), "exclude": ("area",)}, "exclude", "no feature is left"),
         (TABLE, {"exclude": ()}, "source", 'column "id" holds 60 different texts, such as "n0"'),

@@ -3,7 +3,9 @@
 import functools
 import json
 
+import numpy as np
 import pytest
+import scipy.optimize
 import torch
 from torch import nn
 
@@ -13,7 +15,16 @@ from feasible.workbook.data import load_data
 from feasible.workbook.runner import prepare, run_experiment
 from feasible.workbook.training import RunResult, train
 
-NAMES = ["own-table", "positive-outputs", "positive-weights", "range"]
+NAMES = [
+    "fairness",
+    "max-entropy",
+    "norm-bounded",
+    "own-table",
+    "positive-outputs",
+    "positive-weights",
+    "range",
+    "recall",
+]
 
 
 @functools.cache
@@ -23,7 +34,7 @@ def trained(name: str, variant: str, *overrides: str, seed: int = 0) -> RunResul
     return train(experiment, chosen, seed, load_data(experiment.data))
 
 
-def test_four_experiments_are_shipped_and_described():
+def test_the_shipped_experiments_are_described():
     experiments = list_experiments()
     assert [experiment.name for experiment in experiments] == NAMES
     assert all(experiment.title and len(experiment.description) > 50 for experiment in experiments)
@@ -144,3 +155,94 @@ def test_soft_methods_violate_less_than_an_unconstrained_network(variant):
     measured = trained("positive-outputs", variant).measurements
     assert measured["worst_violation"] < free["worst_violation"] / 2
     assert measured["test_metric"] < 1.3 * free["test_metric"]
+
+
+@pytest.mark.parametrize("variant", ["project", "softmax"])
+def test_the_die_of_greatest_entropy_is_found(variant):
+    measured = trained("max-entropy", variant, "budget.epochs=1000").measurements
+    assert measured["test_metric"] == pytest.approx(1.613581, abs=1e-5)
+    assert measured["known_distance"] < 1e-4
+    assert measured["value.mean"] == pytest.approx(4.5, abs=1e-4)
+
+
+def test_the_known_die_is_the_exponential_family_with_this_mean():
+    pips = np.arange(1, 7)
+
+    def die(tilt):
+        return np.exp(tilt * pips) / np.exp(tilt * pips).sum()
+
+    p = die(scipy.optimize.brentq(lambda tilt: die(tilt) @ pips - 4.5, -5, 5, xtol=1e-14))
+    known = load_experiment("max-entropy").known
+    assert known.loss == pytest.approx((p * np.log(p)).sum(), abs=1e-6)
+    assert known.weights["head.weight"][0] == pytest.approx(p.tolist(), abs=1e-6)
+
+
+def test_a_fixed_penalty_ends_beside_the_known_die():
+    measured = trained("max-entropy", "penalty", "budget.epochs=300").measurements
+    assert measured["known_distance"] > 0.01
+    assert not measured["feasible"]
+
+
+@pytest.mark.parametrize("variant", ["project", "augmented-lagrangian"])
+def test_a_bounded_norm_costs_no_more_than_the_convex_optimum(variant):
+    measured = trained("norm-bounded", variant).measurements
+    assert abs(measured["gap"]) < 1e-5
+    assert measured["worst_violation"] < 1e-4
+
+
+def test_the_known_loss_is_the_convex_optimum():
+    """Between a lower bound from the dual function and the loss of a feasible point, both by scipy."""
+    data = load_data(load_experiment("norm-bounded").data)
+    x, y, multiplier, size = data.x_train.double(), data.y_train, 0.3931382, 640
+
+    def split(z):
+        return z[:size].view(10, 64), z[size:]
+
+    def loss(weight, bias):
+        return nn.functional.cross_entropy(x @ weight.T + bias, y)
+
+    def lagrangian(z):
+        z = torch.tensor(z, requires_grad=True)
+        weight, bias = split(z)
+        value = loss(weight, bias) + multiplier / 2 * (weight.square().sum() - 1)
+        value.backward()
+        return value.item(), z.grad.numpy()
+
+    options = {"maxiter": 3000, "ftol": 1e-15, "gtol": 1e-9}
+    found = scipy.optimize.minimize(
+        lagrangian, [0.0] * (size + 10), jac=True, method="L-BFGS-B", options=options
+    )
+    weight, bias = split(torch.tensor(found.x))
+    attained = loss(weight / weight.norm().clamp_min(1), bias).item()
+    known = load_experiment("norm-bounded").known.loss
+    assert found.fun == pytest.approx(known, abs=2e-6)
+    assert attained == pytest.approx(known, abs=2e-6)
+
+
+def test_malignant_tumours_are_found_where_their_recall_is_required():
+    free = trained("recall", "unconstrained", "budget.epochs=60").measurements
+    bound = trained("recall", "margin", "budget.epochs=60").measurements
+    assert free["value.recall"] < 0.85
+    assert bound["value.recall"] > 0.89
+    assert bound["test_value.recall"] > free["test_value.recall"] + 0.05
+
+
+def test_approval_rates_come_together():
+    free = trained("fairness", "unconstrained", "budget.epochs=30").measurements
+    bound = trained("fairness", "augmented-lagrangian", "budget.epochs=30").measurements
+    assert free["value.parity"] < -0.08
+    assert abs(bound["value.parity"]) < 0.06
+    assert bound["test_metric"] > free["test_metric"] - 0.02
+
+
+def test_the_rates_are_those_of_the_final_network():
+    experiment = load_experiment("fairness", ["budget.epochs=2"])
+    data = load_data(experiment.data)
+    result = trained("fairness", "unconstrained", "budget.epochs=2")
+    model = nn.Sequential(nn.Linear(len(data.features), 16), nn.Tanh(), nn.Linear(16, 2))
+    model.load_state_dict(dict(zip(model.state_dict(), result.weights.values(), strict=True)))
+    approved = model(data.x_test).argmax(1) == data.classes.index("no")
+    black = data.groups_test["afam"] == data.groups["afam"].index("yes")
+    gap = approved[black].float().mean() - approved[~black].float().mean()
+    assert result.measurements["test_value.parity"] == pytest.approx(gap.item(), abs=1e-6)
+    assert not any("afam" in feature for feature in data.features)

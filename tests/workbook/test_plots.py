@@ -1,5 +1,6 @@
 """Scales, marks and histograms, where a page could mislead."""
 
+import json
 import math
 from pathlib import Path
 
@@ -99,3 +100,34 @@ def test_constant_and_non_finite_weights_have_a_histogram(example_run: Path):
     found = weight_histogram(read_run(example_run), ["project"])
     assert found is not None
     assert sum(found.shares["project"]) == pytest.approx(1.0)
+
+
+def add_values(run: Path) -> None:
+    """A rate in the history and the table, and known weights."""
+    rule = 'rate = { name = "recall", positive = "a" }\nset = { name = "Box", lower = 0.9 }\n'
+    known = '[known]\nweights = { "hidden1.bias" = [0.0, 1.0, 2.0, 3.0] }\n'
+    text = (run / "config.toml").read_text(encoding="utf-8")
+    (run / "config.toml").write_text(f"{text}\n[[constraints]]\n{rule}\n{known}", encoding="utf-8")
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    result["columns"].append({"key": "value.recall", "label": "recall", "format": ".1%"})
+    (run / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    head, *lines = (run / "history.csv").read_text(encoding="utf-8").splitlines()
+    text = "\n".join([f"{head},value.recall", *(f"{line},0.8" for line in lines)])
+    (run / "history.csv").write_text(text, encoding="utf-8")
+
+
+def test_a_rate_is_drawn_with_its_bound(example_run: Path):
+    add_values(example_run)
+    figure = next(one for one in figures(read_run(example_run)) if one.name == "curve-value-recall")
+    assert figure.data[0]["y"] == [0.8] * 5
+    assert [(shape["y0"], shape["y1"]) for shape in figure.layout["shapes"]] == [(0.9, 0.9)]
+    assert figure.layout["yaxis"] == {"tickformat": ".1~%"}
+
+
+def test_weights_are_drawn_beside_the_known_ones(example_run: Path):
+    add_values(example_run)
+    figure = next(one for one in figures(read_run(example_run)) if one.name == "known")
+    answer, *methods = figure.data
+    assert answer["y"] == [0.0, 1.0, 2.0, 3.0]
+    assert [trace["y"] for trace in methods] == [[0.0] * 4] * 3
+    assert methods[0]["x"] == answer["x"] == [f"hidden1.bias[{index}]" for index in range(4)]

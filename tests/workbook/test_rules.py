@@ -53,6 +53,10 @@ def test_composed_sets_are_not_offered_by_name():
     assert {"Constant", "Linear", "Exponential"} <= set(schedule_classes())
 
 
+def test_the_whole_tensor_is_one_vector_where_dim_is_all():
+    assert parse_set({"name": "L2Ball", "radius": 1.0, "dim": "all"}) == sets.L2Ball(1.0, dim=None)
+
+
 def test_lists_become_tensors_and_tables_schedules():
     box = parse_set({"name": "Box", "lower": [0.0, 1.0]})
     assert isinstance(box, sets.Box)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,10 +13,29 @@ from typing import Any
 from feasible.workbook.configuration import Experiment
 from feasible.workbook.data import Dataset
 from feasible.workbook.errors import InputError
+from feasible.workbook.naming import value_key
 from feasible.workbook.training import RunResult
 
 Column = dict[str, str]
 Runs = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What the methods are compared by."""
+
+    name: str
+    meaning: str
+    format: str
+    higher_is_better: bool
+
+
+METRICS = {
+    "classification": Metric("accuracy", "share of rows classified correctly", ".1%", True),
+    "regression": Metric("RMSE", "root mean squared error", ".3f", False),
+    "distribution": Metric("entropy", "−Σ p log p", ".6f", True),
+}
+"""By the task of the data."""
 
 
 def _column(key: str, label: str, help: str, format: str) -> Column:
@@ -26,10 +46,14 @@ OBEYS = _column(
     "feasible", "obeys", "seeds whose final network obeys every rule, on weights and training rows", "text"
 )
 WORST = _column("worst_violation", "worst violation", "largest distance, on weights and training rows", ".2g")
-HELD_OUT = (
-    _column("test_worst_violation", "worst held-out", "largest distance, on held-out rows", ".2g"),
-    _column("test_share_violated", "held-out violated", "share of held-out rows that break a rule", ".1%"),
+WORST_HELD_OUT = _column(
+    "test_worst_violation", "worst held-out", "largest distance, on held-out rows", ".2g"
 )
+SHARE_HELD_OUT = _column(
+    "test_share_violated", "held-out violated", "share of held-out rows that break a rule", ".1%"
+)
+GAP = _column("gap", "gap to optimum", "training loss above that of the known solution", ".1e")
+KNOWN = _column("known_distance", "from known weights", "largest distance to the known solution's", ".1e")
 DEAD = _column(
     "dead_weights", "dead weights", "share of reparametrized weights that no longer learn: no slope", ".1%"
 )
@@ -41,7 +65,7 @@ AT_BOUND = _column("at_bound", "at a bound", "share of weights that lie exactly 
 def summarise(experiment: Experiment, dataset: Dataset, results: Sequence[RunResult]) -> dict[str, Any]:
     """What ``result.json`` says: the table, and every training."""
     runs = [result.to_dict() for result in results]
-    classifies = dataset.task == "classification"
+    metric = metric_of(dataset)
     unit = f" (in units of {dataset.target_unit:g})" if dataset.target_unit != 1 else ""
     columns = columns_of(experiment, dataset)
     return {
@@ -49,8 +73,8 @@ def summarise(experiment: Experiment, dataset: Dataset, results: Sequence[RunRes
         "title": experiment.title,
         "description": experiment.description,
         "metric": {
-            "name": "test accuracy" if classifies else f"test RMSE{unit}",
-            "higher_is_better": classifies,
+            "name": f"test {metric.name}{unit}" if dataset.is_held_out else f"{metric.name}{unit}",
+            "higher_is_better": metric.higher_is_better,
         },
         "data": {
             "source": Path(experiment.data.source).name,
@@ -59,7 +83,7 @@ def summarise(experiment: Experiment, dataset: Dataset, results: Sequence[RunRes
             "classes": list(dataset.classes),
             "features": len(dataset.features),
             "train_rows": len(dataset.x_train),
-            "test_rows": len(dataset.x_test),
+            "test_rows": len(dataset.x_test) if dataset.is_held_out else 0,
             "target_unit": dataset.target_unit,
             "notes": list(dataset.notes),
         },
@@ -73,30 +97,51 @@ def summarise(experiment: Experiment, dataset: Dataset, results: Sequence[RunRes
 def columns_of(experiment: Experiment, dataset: Dataset) -> list[Column]:
     """The columns that say something about this experiment, the most telling first."""
     weights = any(constraint.weights for constraint in experiment.constraints)
-    values = any(constraint.value for constraint in experiment.constraints)
-    test, train = _metric_columns(dataset)
-    return [
-        test,
-        OBEYS,
-        WORST,
-        *(HELD_OUT if values else ()),
-        *((DEAD,) if weights else ()),
-        TIME,
-        GUARANTEE,
-        train,
-        *((AT_BOUND,) if weights else ()),
+    samples = any(constraint.value == "prediction" for constraint in experiment.constraints)
+    outputs = any(constraint.weights is None for constraint in experiment.constraints)
+    candidates = [
+        (_metric_column(dataset, "test"), True),
+        (OBEYS, True),
+        *((found, True) for found in _value_columns(experiment, dataset)),
+        (GAP, experiment.known.loss is not None),
+        (KNOWN, bool(experiment.known.weights)),
+        (WORST, True),
+        (WORST_HELD_OUT, outputs and dataset.is_held_out),
+        (SHARE_HELD_OUT, samples and dataset.is_held_out),
+        (DEAD, weights),
+        (TIME, True),
+        (GUARANTEE, True),
+        (_metric_column(dataset, "train"), dataset.is_held_out),
+        (AT_BOUND, weights),
     ]
+    return [found for found, is_wanted in candidates if is_wanted]
 
 
-def _metric_columns(dataset: Dataset) -> tuple[Column, Column]:
-    if dataset.task == "classification":
-        name, meaning, style = "accuracy", "share of rows classified correctly", ".1%"
-    else:
-        name, meaning, style = "RMSE", "root mean squared error", ".3f"
-    return (
-        _column("test_metric", f"test {name}", f"{meaning}, on held-out rows", style),
-        _column("train_metric", f"train {name}", f"{meaning}, on training rows", style),
+def metric_of(dataset: Dataset) -> Metric:
+    """What methods are compared by on these data."""
+    return METRICS[dataset.task]
+
+
+def _metric_column(dataset: Dataset, rows: str) -> Column:
+    metric = metric_of(dataset)
+    where = {"test": "held-out", "train": "training"}[rows]
+    if not dataset.is_held_out:
+        return _column(f"{rows}_metric", metric.name, metric.meaning, metric.format)
+    return _column(
+        f"{rows}_metric", f"{rows} {metric.name}", f"{metric.meaning}, on {where} rows", metric.format
     )
+
+
+def _value_columns(experiment: Experiment, dataset: Dataset) -> Iterator[Column]:
+    """Each expectation and rate, on training and on held-out rows."""
+    for rule in experiment.constraints:
+        if rule.weights is None and rule.value != "prediction":
+            style, title = ".1%" if rule.rate else ".5f", rule.title
+            yield _column(value_key("value", title), title, f"{title}, on training rows", style)
+            if dataset.is_held_out:
+                yield _column(
+                    value_key("test_value", title), f"test {title}", f"{title}, on held-out rows", style
+                )
 
 
 def rows_of(runs: Runs, columns: Sequence[Column]) -> list[dict[str, Any]]:
@@ -130,13 +175,28 @@ def compare_runs(paths: Sequence[Path]) -> dict[str, Any]:
     columns: dict[str, Column] = {}
     rows = []
     for name, found in zip(names, read, strict=True):
-        for column in found["columns"]:
-            columns.setdefault(column["key"], column)
+        own = [_own_column(one, found, columns) for one in found["columns"]]
+        columns |= {one["key"]: one for one in own if one["key"] not in columns}
+        keys = {one["key"]: mine["key"] for one, mine in zip(found["columns"], own, strict=True)}
         rows += [
-            {**row, "variant": f"{name}/{row['variant']}", "label": f"{name}: {row['label']}"}
+            {
+                **{keys.get(key, key): value for key, value in row.items()},
+                "variant": f"{name}/{row['variant']}",
+                "label": f"{name}: {row['label']}",
+            }
             for row in found["rows"]
         ]
     return {"columns": list(columns.values()), "rows": rows}
+
+
+def _own_column(column: Column, found: Mapping[str, Any], others: Mapping[str, Column]) -> Column:
+    """The column with its unit, under a key of its own where the others have another metric there."""
+    key, label = column["key"], column.get("label", "")
+    unit = found.get("data", {}).get("target_unit", 1)
+    if key.endswith("_metric") and unit != 1:
+        label = f"{label} (unit {unit:g})"
+    is_taken = key in others and others[key].get("label", "") != label
+    return {**column, "key": f"{key}: {label}" if is_taken else key, "label": label}
 
 
 def _row(runs: Runs, columns: Sequence[Column]) -> dict[str, Any]:

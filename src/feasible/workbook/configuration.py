@@ -21,6 +21,7 @@ from feasible.workbook.tables import (
     BudgetTable,
     ConstraintTable,
     DataTable,
+    KnownTable,
     MethodTable,
     ModelTable,
     Named,
@@ -55,6 +56,13 @@ class Variant:
     own_rules: tuple[Rule, ...] = ()
     """What this row enforces on top of that."""
 
+    def places(self) -> Iterator[tuple[Key, Rule]]:
+        """All its rules, each with its key in the file."""
+        for index, rule in enumerate(self.rules):
+            yield ("constraints", index), rule
+        for index, rule in enumerate(self.own_rules):
+            yield ("methods", self.name, "constraints", index), rule
+
 
 class Experiment(Table):
     """A TOML file: data, model, training, constraints, methods to compare, budget."""
@@ -69,6 +77,7 @@ class Experiment(Table):
     methods: dict[str, MethodTable] = Field(default_factory=dict)
     budget: BudgetTable = BudgetTable()
     quick: QuickTable = QuickTable()
+    known: KnownTable = KnownTable()
     origin: Origin = Field(default=Origin("the experiment"), exclude=True, repr=False)
 
     def __eq__(self, other: object) -> bool:
@@ -116,7 +125,7 @@ class Experiment(Table):
         for index, constraint in enumerate(self.constraints):
             with inside("constraints", index):
                 rule = parse_rule(constraint, chosen.get(constraint.title))
-            yield rule if table.per is None else dataclasses.replace(rule, per=table.per)
+            yield rule if rule.is_one_value else dataclasses.replace(rule, per=table.per or rule.per)
 
 
 def load_experiment(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Experiment:

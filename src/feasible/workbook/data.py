@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +17,22 @@ from feasible.workbook.errors import InputError
 from feasible.workbook.frames import drop_missing, encode, read_frame, select_columns
 from feasible.workbook.tables import DataTable
 
-Task = Literal["classification", "regression"]
+Task = Literal["classification", "regression", "distribution"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of the table: features, targets, and by column the number of each row's group."""
+
+    x: Tensor
+    y: Tensor
+    groups: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: Tensor) -> Rows:
+        return Rows(self.x[index], self.y[index], {name: ids[index] for name, ids in self.groups.items()})
 
 
 @dataclass(frozen=True)
@@ -36,6 +52,22 @@ class Dataset:
     classes: tuple[str, ...] = ()
     target_unit: float = 1.0
     notes: tuple[str, ...] = ()
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The names of the groups, by column."""
+    groups_train: Mapping[str, Tensor] = field(default_factory=dict)
+    groups_test: Mapping[str, Tensor] = field(default_factory=dict)
+    is_held_out: bool = True
+    """Whether the test rows are others than those trained on."""
+
+    @property
+    def train(self) -> Rows:
+        """The rows to train on."""
+        return Rows(self.x_train, self.y_train, self.groups_train)
+
+    @property
+    def test(self) -> Rows:
+        """The held-out rows."""
+        return Rows(self.x_test, self.y_test, self.groups_test)
 
     @property
     def outputs(self) -> int:
@@ -52,6 +84,7 @@ def load_data(data: DataTable) -> Dataset:
     frame, target = read_frame(data)
     features, column = select_columns(frame, target, data)
     features, column, notes = drop_missing(features, column, data)
+    groups, names_of_groups = _groups(frame.loc[features.index], data)
     train, test = _split(len(features), data)
     y, classes, unit = _target(column, train, data)
     encoded, more = encode(features)
@@ -59,7 +92,8 @@ def load_data(data: DataTable) -> Dataset:
     notes += [*more, *most]
     if unit != 1:
         notes.append(f"{target} is measured in units of {unit:g}")
-    notes.append(f"{len(train)} rows to train on, {len(test)} held out")
+    held_out = f"{len(test)} held out" if data.test_share else "none held out"
+    notes.append(f"{len(train)} rows to train on, {held_out}")
     return Dataset(
         x[train],
         y[train],
@@ -67,15 +101,31 @@ def load_data(data: DataTable) -> Dataset:
         y[test],
         names,
         target,
-        "classification" if classes else "regression",
+        "classification" if classes else "distribution" if data.task == "distribution" else "regression",
         classes,
         unit,
         tuple(notes),
+        names_of_groups,
+        {name: ids[train] for name, ids in groups.items()},
+        {name: ids[test] for name, ids in groups.items()},
+        data.test_share > 0,
     )
 
 
+def _groups(frame: pd.DataFrame, data: DataTable) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]]]:
+    """The number of each row's group, −1 where it has none, and the names of the groups."""
+    ids, names = {}, {}
+    for column in data.groups:
+        codes, levels = pd.factorize(frame[column], sort=True)
+        ids[column] = torch.from_numpy(np.asarray(codes, dtype="int64"))
+        names[column] = tuple(str(level) for level in levels)
+    return ids, names
+
+
 def _split(rows: int, data: DataTable) -> tuple[Tensor, Tensor]:
-    """Indices of the training rows and of the held-out ones."""
+    """Indices of the training rows and of the held-out ones; both all where none is held out."""
+    if data.test_share == 0:
+        return torch.arange(rows), torch.arange(rows)
     held_out = max(1, round(rows * data.test_share))
     if rows - held_out < 2:
         message = (

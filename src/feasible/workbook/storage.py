@@ -32,7 +32,7 @@ HISTORY = (
     "worst_violation",
     "test_worst_violation",
 )
-"""The columns of a training's history."""
+"""The columns of a training's history; those of expectations and rates follow."""
 
 PACKAGES = ("feasible", "torch", "numpy", "pandas", "scikit-learn", "safetensors", "pydantic")
 
@@ -177,9 +177,10 @@ def _now() -> str:
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows as CSV; NaN is an empty cell."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    """Rows as CSV, other keys than these columns after them; NaN is an empty cell."""
+    text, rows = io.StringIO(), list(rows)
+    names = dict.fromkeys([*columns, *(key for row in rows for key in row)])
+    writer = csv.DictWriter(text, list(names), lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow({key: "" if value != value else _cell(key, value) for key, value in row.items()})

@@ -35,14 +35,18 @@ class DataTable(Table):
     """``[data]``: where the rows come from and how they are prepared."""
 
     source: str
-    """``"digits"``, ``"diabetes"``, ``"breast_cancer"``, ``"wine"``, or a CSV or Parquet file."""
+    """``"digits"``, ``"diabetes"``, ``"breast_cancer"``, ``"wine"``, ``"hmda"``, or a CSV or Parquet file."""
     target: str | None = None
     """The column to predict; a data set of scikit-learn has one of its own."""
-    task: Literal["auto", "classification", "regression"] = "auto"
+    task: Literal["auto", "classification", "regression", "distribution"] = "auto"
+    """``"distribution"``: the rows are outcomes with a number each, the network's output is their probability, and
+    what is wanted is the largest entropy."""
     features: Names | None = None
     """The columns to predict from; by default all others."""
     exclude: Names = ()
     """Columns to leave out, such as identifiers."""
+    groups: Names = ()
+    """Columns of categories whose rates can be compared; they stay features unless they are excluded."""
     missing: Literal["refuse", "drop"] = "refuse"
     """What becomes of rows with missing values."""
     scaling: Literal["standard", "unit", "none"] = "standard"
@@ -51,7 +55,8 @@ class DataTable(Table):
     """Whether every feature x (scaled to the unit interval) comes with its complement 1 − x."""
     target_unit: Literal["auto"] | Positive = "auto"
     """A regression's target is divided by this; ``"auto"``: by the power of ten nearest its deviation."""
-    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    test_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Which part of the rows is held out; 0: none, and what is said of held-out rows is said of all."""
     split_seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
@@ -84,30 +89,50 @@ class TrainingTable(Table):
     l2: Amount = 0.0
 
 
+class RateTable(Table):
+    """``rate``: a rate of decisions for one class, on the samples at hand."""
+
+    name: Literal[
+        "accuracy", "recall", "precision", "false_positive_rate", "false_negative_rate", "selection_rate"
+    ]
+    positive: str
+    """The class that is decided for, or against all others."""
+    by: str | None = None
+    """A column of ``groups``: the rate of every other group minus that of the first, by the alphabet."""
+    temperature: Positive = 1.0
+
+
 class ConstraintTable(Table):
-    """``[[constraints]]``: a set, and the weights or the computed value that must be in it."""
+    """``[[constraints]]``: a set, and the weights, computed value or rate that must be in it."""
 
     name: str | None = None
     weights: str | None = None
     """A pattern over parameter names, such as ``"*.weight"``."""
-    value: Literal["prediction"] | None = None
-    """The network's output, in units of ``target_unit``."""
+    value: Literal["prediction", "expectation"] | None = None
+    """The network's output, in units of ``target_unit``; or the target's mean, with the output as probability."""
+    rate: RateTable | None = None
     set: Named
     exclude: Names = ()
     per: Literal["value", "sample", "index"] = "sample"
     tolerance: Amount | None = None
+    """What the samples' reduced distance may be; of an expectation or a rate: the distance at which it obeys."""
+    average: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The decay of a running mean, for values that the batches make noisy."""
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
-        if (self.weights is None) == (self.value is None):
-            message = 'a constraint needs either weights = "…" (a pattern) or value = "prediction"'
+        if sum(target is not None for target in (self.weights, self.value, self.rate)) != 1:
+            message = (
+                'a constraint needs one target: weights = "…" (a pattern), value = "prediction" '
+                'or "expectation", or rate = { name = "…", positive = "…" }'
+            )
             raise PydanticCustomError("one_target", message)
         return self
 
     @property
     def title(self) -> str:
         """The name, or what the constraint speaks of."""
-        return self.name or self.weights or self.value or ""
+        return self.name or self.weights or self.value or (self.rate.name if self.rate else "")
 
 
 class OwnConstraintTable(ConstraintTable):
@@ -145,6 +170,15 @@ class BudgetTable(Table):
     def seed_list(self) -> tuple[int, ...]:
         """The seeds one by one."""
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+
+class KnownTable(Table):
+    """``[known]``: what the constrained problem's solution is known to be."""
+
+    loss: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """The least loss on the training rows."""
+    weights: dict[str, list[Any]] = Field(default_factory=dict)
+    """The weights there, by their names."""
 
 
 class QuickTable(Table):

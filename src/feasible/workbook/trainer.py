@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 
 from feasible.workbook.configuration import Variant
-from feasible.workbook.data import Dataset
+from feasible.workbook.data import Dataset, Rows
 from feasible.workbook.declaration import declare, values
 from feasible.workbook.evaluation import Evaluation, Judge, loss_of
 from feasible.workbook.models import build_model
@@ -40,23 +40,25 @@ class Trainer:
         self._schedule = make_schedule(variant.training, self.optimizer, epochs)
         self._order = torch.Generator().manual_seed(seed)
         self._seconds: list[float] = []
+        self._train = dataset.train
 
     def train_epoch(self) -> Evaluation:
         """One pass over the training rows, and what it led to."""
         for rows in batches(len(self.dataset.x_train), self.variant.training.batch_size, self._order):
-            x, y = self.dataset.x_train[rows], self.dataset.y_train[rows]
+            batch = self._train[rows]
             started = time.process_time()
-            self._step(x, y, rows)
+            self._step(batch, rows)
             self._seconds.append(time.process_time() - started)
         self._schedule.step()
         return self.judge.evaluate()
 
-    def _step(self, x: Tensor, y: Tensor, rows: Tensor) -> None:
+    def _step(self, batch: Rows, index: Tensor) -> None:
         self.optimizer.zero_grad()
-        prediction = self.model(x)
-        loss = loss_of(prediction, y, self.dataset) + regulariser(self.model, self.variant.training)
+        prediction = self.model(batch.x)
+        loss = loss_of(prediction, batch.y, self.dataset) + regulariser(self.model, self.variant.training)
         if self.problem.constraints:
-            loss = self.problem.loss(loss, values(self.variant, prediction, rows))
+            handed = values(self.variant, prediction, batch, self.dataset, index)
+            loss = self.problem.loss(loss, handed)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
 
@@ -68,7 +70,8 @@ class Trainer:
     @torch.no_grad()
     def describe(self) -> dict[str, Any]:
         """What the library itself says of the final weights, and how long a step took."""
-        report = self.problem.report(values(self.variant, self.judge.predict_train()))
+        prediction = self.judge.predict_train()
+        report = self.problem.report(values(self.variant, prediction, self._train, self.dataset))
         saturation = [
             (constraint.slot.value().numel(), row.saturation)
             for constraint, row in zip(self.problem.constraints, report.rows, strict=True)

@@ -15,6 +15,7 @@ from torch import Tensor
 from feasible.workbook.configuration import Experiment, Variant
 from feasible.workbook.data import Dataset
 from feasible.workbook.errors import InputError
+from feasible.workbook.known import compare_with_known
 from feasible.workbook.progress import Progress, Silent
 from feasible.workbook.trainer import Trainer
 
@@ -104,13 +105,14 @@ def _train(
             break
     final = trainer.finish()
     _check_finite(final.train_loss, len(history))
+    weights = {name: tensor.detach().clone() for name, tensor in trainer.model.state_dict().items()}
     measurements = {
         **final.to_dict(),
+        **compare_with_known(experiment.known, final.train_loss, weights),
         **trainer.describe(),
         "seconds": time.process_time() - started,
         "epochs": len(history),
     }
-    weights = {name: tensor.detach().clone() for name, tensor in trainer.model.state_dict().items()}
     return RunResult(
         variant.name, variant.label, seed, "finished", None, measurements, tuple(history), weights
     )

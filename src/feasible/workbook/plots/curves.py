@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from feasible.workbook.naming import rule_title, value_key
 from feasible.workbook.plots.figure import Figure, capital, metric_axis, plain
+from feasible.workbook.plots.histogram import bounds_of
 from feasible.workbook.plots.marks import Mark, scatter
 from feasible.workbook.plots.scale import LogScale
+from feasible.workbook.plots.weights import bound_line
 from feasible.workbook.run_directory import RunDirectory
 
 Points = list[tuple[float, float]]
@@ -29,16 +33,19 @@ class Curve:
     most_points: int = 200
     is_worst: bool = False
     """Whether a point that stands for several epochs shows the worst of them, not the last."""
+    bounds: tuple[float, ...] = ()
+    is_share: bool = False
 
 
 def curves(run: RunDirectory, shown: Sequence[Mark]) -> list[Figure]:
-    """Metric, training loss and worst violation, each the median over the seeds."""
+    """Metric, training loss, worst violation, expectations and rates, each the median over the seeds."""
     metric, _ = run.metric
     wanted = [
+        *_values(run),
         Curve(
             "test_metric",
             f"{capital(metric)} by epoch",
-            "On held-out data; the median over the seeds.",
+            f"On {'held-out' if run.is_held_out else 'all'} data; the median over the seeds.",
         ),
         Curve(
             "train_loss",
@@ -59,6 +66,18 @@ def curves(run: RunDirectory, shown: Sequence[Mark]) -> list[Figure]:
     return [figure for figure in drawn if figure is not None]
 
 
+def _values(run: RunDirectory) -> Iterator[Curve]:
+    """A curve for each expectation and rate, on training rows."""
+    bounds = {value_key("value", rule_title(rule)): bounds_of(rule["set"]) for rule in run.rules}
+    for column in run.result["columns"]:
+        key, label = str(column["key"]), str(column["label"])
+        if key in bounds:
+            lines = "; the dashed line is the bound" if bounds[key] else ""
+            caption = f"On training rows, the median over the seeds{lines}."
+            shown = str(column["format"]).endswith("%")
+            yield Curve(key, f"{capital(label)} by epoch", caption, bounds=tuple(bounds[key]), is_share=shown)
+
+
 def _draw(run: RunDirectory, shown: Sequence[Mark], curve: Curve) -> Figure | None:
     series = {mark: _median_by_epoch(run, mark.variant, curve.key) for mark in shown}
     values = [value for points in series.values() for _, value in points]
@@ -69,9 +88,11 @@ def _draw(run: RunDirectory, shown: Sequence[Mark], curve: Curve) -> Figure | No
     scale = LogScale.of(values) if curve.is_log and min(values) >= 0 else None
     data = [_line(mark, thin(points, together), scale) for mark, points in series.items()]
     axis = scale.axis("") if scale else metric_axis(run) if curve.key == "test_metric" else {}
-    layout = {"xaxis": {"title": {"text": "epoch"}}, "yaxis": axis}
+    axis |= {"tickformat": ".1~%"} if curve.is_share else {}
+    lines = [bound_line(bound, along="y") for bound in curve.bounds]
+    layout = {"xaxis": {"title": {"text": "epoch"}}, "yaxis": axis, "shapes": lines}
     several = f" Each point is the worst of {together} epochs." if curve.is_worst and together > 1 else ""
-    name = f"curve-{curve.key.replace('_', '-')}"
+    name = f"curve-{re.sub(r'[^A-Za-z0-9]+', '-', curve.key)}"
     return Figure(name, curve.title, curve.caption + several, data, layout, height=320)
 
 

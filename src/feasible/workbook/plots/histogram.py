@@ -34,7 +34,7 @@ def weight_histogram(run: RunDirectory, variants: Sequence[str]) -> Histogram | 
     values = {variant: found for variant, found in values.items() if found.size}
     if not rules or not values:
         return None
-    bounds = sorted({bound for rule in rules for bound in _bounds(rule["set"])})
+    bounds = sorted({bound for rule in rules for bound in bounds_of(rule["set"])})
     # A few far outliers must not squeeze all others into one bin: they are counted in the outermost ones.
     lows, highs = zip(*(np.quantile(found, [0.002, 0.998]) for found in values.values()))
     low, high = min([*lows, *bounds]), max([*highs, *bounds])
@@ -77,10 +77,11 @@ def _speaks_of(rule: Mapping[str, Any], name: str) -> bool:
     return fnmatchcase(name, rule["weights"])
 
 
-def _bounds(table: Any) -> list[float]:
-    """The numbers that bound a range; other sets have no lines to draw."""
+def bounds_of(table: Any) -> list[float]:
+    """The numbers that a set of a TOML file allows up to, or alone; other sets have no lines to draw."""
     if table == "NonNegative" or (isinstance(table, dict) and table.get("name") == "NonNegative"):
         return [0.0]
-    if isinstance(table, dict) and table.get("name") == "Box":
-        return [float(table[key]) for key in ("lower", "upper") if isinstance(table.get(key), (int, float))]
+    if isinstance(table, dict) and table.get("name") in ("Box", "Equal"):
+        numbers = [table.get(key) for key in ("lower", "upper", "value")]
+        return [float(number) for number in numbers if isinstance(number, (int, float))]
     return []

@@ -36,7 +36,7 @@ def weights(run: RunDirectory, shown: Sequence[Mark]) -> Figure | None:
     layout = {
         "xaxis": {"title": {"text": "weight"}, "zeroline": False},
         "yaxis": {"automargin": True, "ticks": "", "showgrid": False},
-        "shapes": [_bound_line(bound) for bound in found.bounds],
+        "shapes": [bound_line(bound) for bound in found.bounds],
     }
     height = 110 + 26 * len(variants)
     return Figure("weights", "Where the weights ended", _caption(found), data, layout, height, is_wide=True)
@@ -52,6 +52,8 @@ def _caption(found: Histogram) -> str:
     )
 
 
-def _bound_line(bound: float) -> dict[str, Any]:
-    line = {"dash": "dash", "width": 1.5, "color": NEUTRAL}
-    return {"type": "line", "x0": bound, "x1": bound, "yref": "paper", "y0": 0, "y1": 1, "line": line}
+def bound_line(bound: float, along: str = "x") -> dict[str, Any]:
+    """A dashed line through the plot at a value of one axis."""
+    across = "y" if along == "x" else "x"
+    ends = {f"{along}0": bound, f"{along}1": bound, f"{across}ref": "paper", f"{across}0": 0, f"{across}1": 1}
+    return {"type": "line", **ends, "line": {"dash": "dash", "width": 1.5, "color": NEUTRAL}}
