@@ -143,7 +143,7 @@ def _present(constraint: Constraint) -> dict[str, Tensor]:
     if value.numel() == 0:
         return {}
     rows = state if index is None else {key: x[index] if x.dim() else x for key, x in state.items()}
-    return _numbers(constraint, value, rows)
+    return numbers_of(constraint, value, rows)
 
 
 @torch.no_grad()
@@ -154,7 +154,7 @@ def read(constraint: Constraint) -> Series:
     if not steps:
         return Series()
     if "value" in rows:
-        rows = _each(lambda row: _numbers(constraint, row["value"], {**constraint.state, **row}), rows)
+        rows = _each(lambda row: numbers_of(constraint, row["value"], {**constraint.state, **row}), rows)
     found = dict(zip(rows, torch.stack([column.double() for column in rows.values()]).tolist()))
     unknown, scales = [math.nan] * len(steps), found.get("scale", [1.0] * len(steps))
     penalty = found.get("penalty") or [_scheduled(constraint, step) for step in steps]
@@ -179,7 +179,7 @@ def _each(
         return {key: torch.stack([numbers[key] for numbers in found]) for key in found[0]}
 
 
-def _numbers(constraint: Constraint, value: Tensor, row: State) -> dict[str, Tensor]:
+def numbers_of(constraint: Constraint, value: Tensor, row: State) -> dict[str, Tensor]:
     """Largest violation, multiplier and penalty."""
     measure, method = constraint.measure, constraint.method
     assert measure is not None

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from feasible.problem.best import tolerance_of
 from feasible.problem.constraint import Constraint
-from feasible.problem.history import Series
-from feasible.problem.measures import SampleDistance, detached
+from feasible.problem.history import Series, numbers_of
+from feasible.problem.measures import IndexedSample, SampleDistance, detached
 from feasible.problem.silence import unheld
-from feasible.report.trends import find_trends
+from feasible.report.trends import Trend, find_trends
 
 if TYPE_CHECKING:
     from feasible.problem.problem import Problem
@@ -76,10 +77,8 @@ def _training(problem: Problem, constraint: Constraint, series: Series) -> Itera
     """What its history shows, and whether its pull arrives."""
     if constraint.gradientless or not constraint.enabled:
         return
-    value = constraint.last if constraint.slot is None else constraint.slot.value()
-    tolerance = 0.0 if value is None else float(tolerance_of(constraint, value))
-    trends = find_trends(series, tolerance, constraint.history.rows().get("value"))
-    if constraint.reach is not None and not any(trend.kind == "idle" for trend in trends):
+    trend = _trend(constraint, series)
+    if constraint.reach is not None and not (trend and trend.kind == "idle"):
         arrived, pull = constraint.reach.tolist()
         if arrived <= LEAST_REACH * pull and pull > 0:
             yield (
@@ -88,9 +87,25 @@ def _training(problem: Problem, constraint: Constraint, series: Series) -> Itera
                 "Surrogate(smooth, truth), or a value with a slope"
             )
             return
-    for trend in trends:
-        if trend.kind != "idle" or not _pulls_inside(constraint):
-            yield trend.sentence
+    if trend and not (trend.kind == "idle" and _pulls_inside(constraint)):
+        yield trend.sentence
+
+
+def _trend(constraint: Constraint, series: Series) -> Trend | None:
+    value = constraint.last if constraint.slot is None else constraint.slot.value()
+    if value is None:
+        return None
+    rows = constraint.history.rows().get("value")
+    shape = () if rows is None else rows.shape[1:]
+
+    def violation_of(mean: Tensor) -> float:
+        point = mean.reshape(shape).to(rows)
+        return float(numbers_of(constraint, point, constraint.state)["violation"])
+
+    trend = find_trends(series, float(tolerance_of(constraint, value)), rows, violation_of)
+    # Each batch of indexed samples has other multipliers: their course says nothing.
+    is_indexed = isinstance(constraint.measure, IndexedSample)
+    return None if is_indexed and trend and trend.kind != "idle" else trend
 
 
 def _pulls_inside(constraint: Constraint) -> bool:
