@@ -83,6 +83,7 @@ def restore(constraint: Constraint, saved: Mapping[str, Tensor]) -> None:
     constraint.state = {
         key: saved[key].detach().to(value, copy=True) for key, value in constraint.state.items()
     }
+    constraint.alone.clear()
     restore_taken(constraint, saved)
 
 

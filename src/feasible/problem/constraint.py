@@ -24,7 +24,8 @@ from feasible.problem.measures import (
     WholeValue,
     detached,
 )
-from feasible.problem.probe import first_scale, is_measured, norm_of_gradient, updated
+from feasible.problem.probe import first_scale, is_measured, measured, norm_of_gradient, updated
+from feasible.problem.ranks import is_distributed
 from feasible.problem.window import Moment, Window
 from feasible.sets import Set
 from feasible.surrogate import Surrogate
@@ -72,6 +73,8 @@ class Constraint:
     """The weight's descent direction, negated, before the method replaced it."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The parameter group of the weight in its optimizer: learning rate, direction, …"""
+    alone: State = field(default_factory=dict)
+    """What this process has measured by itself, and what was before: until the ranks agree."""
     saturation: float | None = None
     """Share of saturated entries when the chart was taken away."""
     _shape: tuple[int, ...] = ()
@@ -86,6 +89,7 @@ class Constraint:
 
     def __post_init__(self) -> None:
         self._origin = self.moment.ticks
+        self.window.is_common = self.slot is not None
 
     @property
     def ticks(self) -> int:
@@ -170,11 +174,10 @@ class Constraint:
         measure = self._measure(bound)
         template = measure.template(value)
         self.state = {**self.method.bind(template, measure.set), **self._first_scale(template)}
-        self.state["tolerance"] = self._tolerance(value)
-        if isinstance(measure, SampleDistance):
-            self.state["unit"] = self._unit(value)
-            if self.spec.reduction == "huber":
-                self.state["width"] = half_size(value)
+        square = value.detach().float().square().mean()
+        squares = torch.stack([square, torch.ones_like(square)]) * value.numel()
+        self.alone = {"squares": torch.where(square.isfinite(), squares, 0.0)}
+        self.state.update(self._units(measure, self.alone["squares"]))
         if isinstance(measure, WholeValue) and self.spec.average is not None:
             self.state["average"] = measure.average_like(template, has_truth)
         self._shape = measure.shape(value)
@@ -182,7 +185,7 @@ class Constraint:
 
     def unbind(self) -> None:
         """As before the first value."""
-        self.measure, self.state = None, {}
+        self.measure, self.state, self.alone = None, {}, {}
         self.history.clear()
 
     def _measure(self, bound: Set) -> Measure:
@@ -196,15 +199,20 @@ class Constraint:
             return SampleDistance(self.method, bound, spec.average, spec.reduction)
         return EverySample(self.method, bound)
 
-    def _tolerance(self, value: Tensor) -> Tensor:
-        if self.spec.tolerance is not None:
-            return torch.tensor(self.spec.tolerance, dtype=torch.float32, device=value.device)
-        return root_mean_square(value) / 1000
+    def _units(self, measure: Measure, squares: Tensor) -> State:
+        """Tolerance and unit, from the sum of squares of the first value and the number of its entries.
 
-    def _unit(self, value: Tensor) -> Tensor:
-        """Half the first value's RMS, so that a method's own numbers fit outputs of any size; the user's win."""
-        size = half_size(value)
-        return size if self.method.automatic else torch.ones_like(size)
+        Half the RMS makes a method's own numbers fit outputs of any size; the user's win.
+        """
+        size = (squares[0] / squares[1].clamp_min(1)).sqrt()
+        half = torch.where(size > 0, size / 2, 1.0)
+        given = self.spec.tolerance
+        units = {"tolerance": size / 1000 if given is None else torch.full_like(size, given)}
+        if isinstance(measure, SampleDistance):
+            units["unit"] = half if self.method.automatic else torch.ones_like(half)
+            if self.spec.reduction == "huber":
+                units["width"] = half
+        return units
 
     # -- in the loss -------------------------------------------------------------------------------
 
@@ -270,21 +278,52 @@ class Constraint:
         with torch.no_grad():
             direction, extent = self.measure.outlook(detached(reading.value), self.state)
         norm = norm_of_gradient(reading.value, direction, leaves)
-        before = self.state["scale"]
         with torch.no_grad():
-            self.state.update(updated(self.state, loss_norm / norm, extent))
-            multiplier = self.state["multiplier"]
-            self.history.stack()  # what waits there is this very tensor
-            multiplier.mul_((before / self.state["scale"]).to(multiplier.dtype))
+            found = measured(self.state, loss_norm / norm, extent)
+            if is_distributed():
+                before = {key: self.state[key] for key in ("scale", "probes", "extent")}
+                self.alone.update(before, found=found)
+            self._rescale(updated(self.state, found))
+
+    def _rescale(self, new: State) -> None:
+        """Multipliers keep their size."""
+        multiplier = self.state["multiplier"]
+        self.history.stack()  # what waits there is this very tensor
+        multiplier.mul_((self.state["scale"] / new["scale"]).to(multiplier.dtype))
+        self.state.update(new)
+
+    # -- what ranks agree on ------------------------------------------------------------------------
+
+    def proposal(self, device: torch.device) -> Tensor:
+        """What this rank has measured since they last agreed, for all to be added up."""
+        squares, found = (self.alone.get(k, torch.zeros(n)) for k, n in (("squares", 2), ("found", 3)))
+        return torch.cat([squares.to(device, torch.float32), found.to(device, torch.float32)])
+
+    def agree(self, total: Tensor) -> None:
+        """Take the units and the scale that follow from all that the ranks have measured."""
+        if self.measure is None:
+            return
+        if "scale" in self.state:
+            found = total[2:].to(self.state["scale"])
+            self._rescale(updated({**self.state, **self.alone}, found))
+        self.alone = {}
+        if "tolerance" in self.state:
+            squares = total[:2].to(self.state["tolerance"])
+            for key, new in self._units(self.measure, squares).items():
+                self.state[key] = torch.where(squares[1] > 0, new, self.state[key])
 
     # -- after the step ----------------------------------------------------------------------------
 
     def tick(self, full: bool, skipped: Tensor | None = None) -> None:
         """The clock has stepped: move the state once, where the result is finite and no step was skipped."""
-        if not self.window.is_open(self.moment):
+        is_open = self.window.is_open(self.moment)
+        if is_open:
+            self.window.keep_backed(self.moment)
+        elif is_distributed() and self.window.records:
+            self.window.stand_aside()
+        else:
             return
         assert self.measure is not None
-        self.window.keep_backed(self.moment)
         if isinstance(self.measure, IndexedSample):
             self.measure.update_rows_(self.state, self.ticks, full, self.window, skipped)
         for key, new in self.measure.update(self.state, self.ticks, full, self.window).items():
@@ -292,7 +331,7 @@ class Constraint:
             # x − x is 0 for finite x and NaN for every other: no broken number enters the state.
             new = torch.where((new - new) == 0, new, old)
             self.state[key] = new if skipped is None else torch.where(skipped, old, new)
-        if self.ticks >= self.history.due:
+        if is_open and self.ticks >= self.history.due:
             history.record(self)
 
     def _count(self, amount: Tensor) -> None:
@@ -449,12 +488,6 @@ def _ties_samples(set: Set, shape: torch.Size) -> bool:
         if norm.dim() == 0 or norm.shape[0] != count:
             return True
     return False
-
-
-def half_size(value: Tensor) -> Tensor:
-    """Half the RMS of the entries, or 1 where that is 0."""
-    size = root_mean_square(value) / 2
-    return torch.where(size > 0, size, 1.0)
 
 
 def root_mean_square(value: Tensor) -> Tensor:

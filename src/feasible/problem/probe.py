@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from feasible.methods.method import State
-from feasible.problem.window import is_distributed
 
 
 def is_measured(step: int) -> bool:
@@ -69,18 +67,23 @@ def direction_and_extent(value: Tensor, residual: Tensor, slacks: Iterable[Tenso
     return direction, torch.stack([distance, least, *rooms]).amax()
 
 
-def updated(state: State, ratio: Tensor, extent: Tensor) -> State:
-    """The state after one more measurement, which counts in full upwards and half downwards."""
+def measured(state: State, ratio: Tensor, extent: Tensor) -> Tensor:
+    """(log₂ of the scale, extent, 1), or zeros where that is not finite: ranks add theirs up."""
     extent = torch.maximum(state["extent"], torch.where(extent.isfinite(), extent.float(), 0.0))
     scale = ratio.float() / extent
     is_valid = scale.isfinite() & (scale > 0)
-    extent = torch.where(is_valid, extent, state["extent"])
-    seen = torch.stack([torch.where(is_valid, scale, 1.0).log2(), is_valid.float(), extent])
-    if is_distributed():
-        dist.all_reduce(seen)
-        seen = seen / dist.get_world_size()
-    before, is_first = state["scale"].log2(), state["probes"] == 0
-    mean = torch.where(is_first, seen[0], torch.maximum((before + seen[0]) / 2, seen[0]))
-    # A power of two: multipliers change their unit without rounding, and small changes change nothing.
-    scale = torch.where(seen[1] > 0, mean.round().exp2(), state["scale"])
-    return {"scale": scale, "probes": state["probes"] + (seen[1] > 0), "extent": seen[2]}
+    log, one = torch.where(is_valid, scale, 1.0).log2(), torch.ones_like(scale)
+    return torch.stack([log, extent, one]) * is_valid
+
+
+def updated(state: State, found: Tensor) -> State:
+    """The state after one more measurement, which counts in full upwards and half downwards."""
+    log, extent, count = found / found[2].clamp_min(1)
+    before, is_first, is_valid = state["scale"].log2(), state["probes"] == 0, count > 0
+    mean = torch.where(is_first, log, torch.maximum((before + log) / 2, log))
+    return {
+        # A power of two: multipliers change their unit without rounding, and small changes change nothing.
+        "scale": torch.where(is_valid, mean.round().exp2(), state["scale"]),
+        "probes": state["probes"] + is_valid,
+        "extent": torch.where(is_valid, extent, state["extent"]),
+    }

@@ -16,7 +16,6 @@ from feasible.methods.moments import Moments
 from feasible.methods.slot import find_slots
 from feasible.problem import checkpoint, plain_state
 from feasible.problem.best import Best, judge
-from feasible.problem.best import Best, judge
 from feasible.problem.clock import Clock, correct, group_weights
 from feasible.problem.compatibility import check_methods, check_parameters
 from feasible.problem.constraint import Constraint, Handle, Per, ValueSpec
@@ -24,7 +23,8 @@ from feasible.problem.declaration import bind, check_kinds, check_spec, check_we
 from feasible.problem.handed import check_names, check_recorded
 from feasible.problem.history import metrics
 from feasible.problem.measures import Reading
-from feasible.problem.probe import norm_of_gradient
+from feasible.problem.probe import is_measured, norm_of_gradient
+from feasible.problem.ranks import is_distributed, total
 from feasible.problem.silence import REACH_STEPS, measure_reach, warn
 from feasible.problem.text import overview
 from feasible.report import Report, make_report
@@ -69,9 +69,6 @@ class Problem:
         self._declared: dict[str, Constraint] = {}
         self._ever_ticked = False
         self._reached_at = -1
-        self._keep_every = self._keep_at = 0
-        self.best = Best(self)
-        """The best weights that ``validate`` has seen."""
         self._keep_every = self._keep_at = 0
         self.best = Best(self)
         """The best weights that ``validate`` has seen."""
@@ -263,16 +260,14 @@ class Problem:
             raise ValueError(
                 f"loss: expected a scalar tensor, got {got}. Reduce it first, as in task_loss.mean()."
             )
-        total = task_loss
+        loss = task_loss
         for term in self._evaluate(values, named, task_loss).values():
-            total = total + term
+            loss = loss + term
         if self._terms and torch.is_grad_enabled():
-            self._clock.watch(total)
+            self._clock.watch(loss)
         if self._keep_every and self._clock.moment.ticks >= self._keep_at and torch.is_grad_enabled():
             self._keep(task_loss)
-        if self._keep_every and self._clock.moment.ticks >= self._keep_at and torch.is_grad_enabled():
-            self._keep(task_loss)
-        return total
+        return loss
 
     def terms(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> dict[str, Tensor]:
         """What each constraint adds to the loss at these values, by name; nothing is recorded."""
@@ -355,47 +350,22 @@ class Problem:
         if skipped is not None:
             moment.ticks -= self._clock.skips.known()
         with torch.no_grad():
+            if is_distributed():
+                self._agree()
             for constraint in self._terms:
                 if constraint.enabled:
                     constraint.tick(full, skipped)
         moment.ticks += 1
         self._clock.close_window()
 
-    def validate(
-        self, loss: Tensor | float, values: Mapping[str, Any] | None = None, /, **named: Any
-    ) -> bool:
-        """Note how good the present weights are; ``best`` keeps the best of them.
-
-        Call it after a pass over validation data, with the mean loss and the values of all of it. Ranks of a
-        distributed run decide alike when they hand in the same numbers: average the loss and gather the values.
-
-        Args:
-            loss: the loss on the validation data.
-            values: required values by name, as for ``loss``, and more of them as keywords.
-
-        Returns:
-            Whether these are the best weights so far; a copy was kept then.
-
-        Raises:
-            ValueError: a value is unknown or missing.
-        """
-        violation, feasible = judge(self, {**(values or {}), **named})
-        number = float(torch.as_tensor(loss).detach())
-        return self.best.consider(self._clock.moment.ticks, number, violation, feasible)
-
-    def keep_best(self, every: int = 100) -> None:
-        """Without validation data: every so many steps, ``loss`` judges the weights by what it was handed itself.
-
-        One batch is a noisy judge; ``validate`` is the better one. Nothing is copied or read back in between.
-        """
-        if every < 1:
-            raise ValueError(f"keep_best: every must be at least 1, got {every}.")
-        self._keep_every, self._keep_at = every, self._clock.moment.ticks
-
-    def _keep(self, task_loss: Tensor) -> None:
-        self._keep_at = self._clock.moment.ticks + self._keep_every
-        seen = {c.name: c.last for c in self._terms if c.slot is None and c.enabled}
-        self.validate(task_loss.detach(), seen)
+    def _agree(self) -> None:
+        """In the few steps in which every rank has measured something by itself, they average it."""
+        due = [c for c in self._terms if c.enabled and is_measured(c.ticks)]
+        if due:
+            device = next(iter(self.slots.values())).leaf.device
+            sums = total(torch.stack([constraint.proposal(device) for constraint in due]))
+            for constraint, row in zip(due, sums, strict=True):
+                constraint.agree(row)
 
     def validate(
         self, loss: Tensor | float, values: Mapping[str, Any] | None = None, /, **named: Any

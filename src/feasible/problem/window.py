@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
+
+from feasible.problem.ranks import gathered, is_distributed, total
 
 
 @dataclass
@@ -29,6 +30,8 @@ class Moment:
 class Window:
     """Values and their weights, or values and their sample indices, of the present window."""
 
+    is_common: bool = False
+    """Whether every rank of a distributed run records the same: a weight."""
     records: list[tuple[Tensor, int, Tensor | None, int]] = field(default_factory=list)
     _window: int = -1
     _closure: int | None = None
@@ -56,21 +59,24 @@ class Window:
         if backed:
             self.records = backed
 
+    def stand_aside(self) -> None:
+        """Nothing was recorded in this window: keep a value that weighs nothing, for other ranks to add theirs."""
+        value, _, index, call = self.records[-1]
+        self.records = [(value, 0, index, call) if index is None else (value[:0], 0, index[:0], call)]
+
     def mean(self) -> Tensor:
         """The weighted mean of what this process has recorded; NaN where that was nothing but empty batches."""
         if len(self.records) == 1 and self.records[0][1]:
             return self.records[0][0]
-        total, weight = self._sums()
-        return total / weight
+        value, weight = self._sums()
+        return value / weight
 
     def mean_over_ranks(self) -> Tensor:
         """The weighted mean over all processes of a distributed run."""
-        if not is_distributed():
+        if self.is_common or not is_distributed():
             return self.mean()
-        total, weight = self._sums()
-        both = torch.stack([total, weight])
-        dist.all_reduce(both)
-        return both[0] / both[1]
+        sums = total(torch.stack(self._sums()))
+        return sums[0] / sums[1]
 
     def samples(self) -> tuple[Tensor, Tensor]:
         """All values of the window side by side with their indices."""
@@ -82,33 +88,13 @@ class Window:
     def samples_over_ranks(self) -> tuple[Tensor, Tensor]:
         """The same of all processes of a distributed run: each keeps the multipliers of all samples."""
         value, index = self.samples()
-        if not is_distributed():
-            return value, index
-        values, indices = _gathered(value), _gathered(index)
-        return torch.cat(values), torch.cat(indices)
+        return (gathered(value), gathered(index)) if is_distributed() else (value, index)
 
     def _sums(self) -> tuple[Tensor, Tensor]:
         """Weighted values and weights, entry by entry; what is not finite has no weight."""
-        total = weight = torch.zeros_like(self.records[0][0])
+        added = weight = torch.zeros_like(self.records[0][0])
         for value, share, _, _ in self.records:
             finite = value.isfinite()
-            total = total + torch.where(finite, value, 0.0) * share
+            added = added + torch.where(finite, value, 0.0) * share
             weight = weight + finite * share
-        return total, weight
-
-
-def is_distributed() -> bool:
-    """Whether this process is one of several that train together."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
-def _gathered(rows: Tensor) -> list[Tensor]:
-    """The rows of every rank; their numbers may differ."""
-    count = torch.tensor([len(rows)], device=rows.device)
-    counts = [torch.zeros_like(count) for _ in range(dist.get_world_size())]
-    dist.all_gather(counts, count)
-    most = max(int(one) for one in counts)
-    padded = torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])])
-    pieces = [torch.empty_like(padded) for _ in counts]
-    dist.all_gather(pieces, padded.contiguous())
-    return [piece[: int(one)] for piece, one in zip(pieces, counts, strict=True)]
+        return added, weight
