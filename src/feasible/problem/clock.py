@@ -202,6 +202,15 @@ class Clock:
         """What is attached."""
         return list(self.attachments)
 
+    @property
+    def plain_rate(self) -> float | None:
+        """The rate of plain gradient steps, momentum included; ``None`` where an optimizer finds its own."""
+        if self.leader is None or not isinstance(self.leader.optimizer, torch.optim.SGD):
+            return None
+        groups = self.leader.optimizer.param_groups
+        rates = [float(group["lr"]) / max(1 - float(group["momentum"]), 1e-3) for group in groups]
+        return max(rates)
+
     # -- windows -----------------------------------------------------------------------------------
 
     def open_window(self) -> None:

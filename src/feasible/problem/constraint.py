@@ -24,7 +24,15 @@ from feasible.problem.measures import (
     WholeValue,
     detached,
 )
-from feasible.problem.probe import first_scale, is_measured, measured, norm_of_gradient, updated
+from feasible.problem.probe import (
+    LossSize,
+    first_scale,
+    is_measured,
+    measured,
+    norms_of_both,
+    norms_of_gradients,
+    updated,
+)
 from feasible.problem.ranks import is_distributed
 from feasible.problem.window import Moment, Window
 from feasible.sets import Set
@@ -263,7 +271,7 @@ class Constraint:
     # -- how hard to pull --------------------------------------------------------------------------
 
     def _first_scale(self, value: Tensor) -> State:
-        return first_scale(value.device) if self.has_term and self.method.automatic else {}
+        return first_scale(detached(value)) if self.has_term and self.method.automatic else {}
 
     def is_probed(self) -> bool:
         """Whether this step measures how hard the constraint has to pull; once a step."""
@@ -272,14 +280,20 @@ class Constraint:
         self._probed_at = ticks
         return is_due
 
-    def probe(self, reading: Reading, loss_norm: Tensor, leaves: Sequence[Tensor]) -> None:
+    def probe(
+        self,
+        reading: Reading,
+        loss: LossSize,
+        leaves: Sequence[Tensor],
+        rate: float | None,
+    ) -> None:
         """Compare the gradients of value and loss; the multiplier keeps its size where the scale changes."""
         assert self.measure is not None
         with torch.no_grad():
-            direction, extent = self.measure.outlook(detached(reading.value), self.state)
-        norm = norm_of_gradient(reading.value, direction, leaves)
+            ahead = self.measure.outlook(detached(reading.value), self.state)
+        norms = norms_of_gradients(reading.value, ahead.direction, leaves)
         with torch.no_grad():
-            found = measured(self.state, loss_norm / norm, extent)
+            found = measured(self.state, loss.amount, *norms_of_both(loss.norms, norms), ahead, rate)
             if is_distributed():
                 before = {key: self.state[key] for key in ("scale", "probes", "extent")}
                 self.alone.update(before, found=found)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from feasible.methods.method import Method, Pull, State
-from feasible.problem.probe import direction_and_extent
+from feasible.problem.probe import Outlook, outlook
 from feasible.problem.window import Moment, Window
 from feasible.sets import Box, Set
 from feasible.surrogate import Surrogate
@@ -75,10 +75,10 @@ class Measure(ABC):
         """The part of the shape that must not change between steps."""
         return tuple(value.shape[1:] if self.batched else value.shape)
 
-    def outlook(self, value: Tensor, state: State) -> tuple[Tensor, Tensor]:
-        """A direction of the value in which the constraint may pull, and how far it may have to."""
+    def outlook(self, value: Tensor, state: State) -> Outlook:
+        """In which direction of the value the constraint may pull, how far it may have to, and its weight."""
         slacks = self.set.slack(value) if self.set.offers("slack") else ()
-        return direction_and_extent(value, self.set.residual(value), slacks)
+        return outlook(value, self.set.residual(value), slacks)
 
     def price(self, multiplier: Tensor) -> Tensor:
         """What widening the set by one unit of distance saves: the norms of the multipliers, added up."""
@@ -225,14 +225,15 @@ class SampleDistance(WholeValue):
         """A batch of samples."""
         return Measure.split(self, handed, name)
 
-    def outlook(self, value: Tensor, state: State) -> tuple[Tensor, Tensor]:
+    def outlook(self, value: Tensor, state: State) -> Outlook:
         """The way of the reduced distance; where no sample is outside, as if every one were, by its size."""
         flat = value.reshape(len(value), -1)
         length = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
         inside = (flat / torch.where(length > 0, length, 1.0) / max(len(value), 1)).reshape(value.shape)
         reduced = self.reduced_distance(value, state)
         direction = torch.where(reduced.amount > 0, reduced.gradient, inside) / state["unit"]
-        return direction, ((reduced.amount - state["tolerance"]) / state["unit"]).abs().clamp_min(1.0)
+        excess = (reduced.amount - state["tolerance"]) / state["unit"]
+        return Outlook(direction, excess.abs().clamp_min(1.0))
 
     def reduced_distance(self, value: Tensor, state: State) -> Pull:
         """The samples' distances as one number, and its gradient in the samples."""
@@ -318,11 +319,9 @@ class IndexedSample(Measure):
         scale = self.size / max(len(at), 1)
         return Pull(pull.amount * scale, pull.gradient * scale)
 
-    def outlook(self, value: Tensor, state: State) -> tuple[Tensor, Tensor]:
+    def outlook(self, value: Tensor, state: State) -> Outlook:
         """As the whole batch, with the weight that its sum has in the loss."""
-        direction, extent = super().outlook(value, state)
-        count = max(len(value), 1)
-        return direction * (self.size / count**0.5), extent / count**0.5
+        return super().outlook(value, state)._replace(weight=self.size / max(len(value), 1))
 
     def update(self, state: State, step: int, full: bool, window: Window) -> State:
         """Nothing: ``update_rows_`` writes into the state, which is too large to be copied at every step."""

@@ -8,6 +8,7 @@ a method's own numbers independent of the units of the loss, of the value and of
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,15 +21,17 @@ def is_measured(step: int) -> bool:
     return step & (step - 1) == 0
 
 
-def first_scale(device: torch.device) -> State:
+def first_scale(value: Tensor) -> State:
     """A scale of 1, from no measurement."""
-    one = torch.ones((), dtype=torch.float32, device=device)
+    one = value.new_ones(())
     return {"scale": one, "probes": torch.zeros_like(one), "extent": torch.zeros_like(one)}
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def norm_of_gradient(value: Tensor, direction: Tensor | None, leaves: Sequence[Tensor]) -> Tensor:
-    """``‖∂⟨direction, value⟩/∂leaves‖``; the graph stays.
+def norms_of_gradients(
+    value: Tensor, direction: Tensor | None, leaves: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """``‖∂⟨direction, value⟩/∂leaf‖`` for each leaf, ``None`` where the value does not see it; the graph stays.
 
     Raises:
         RuntimeError: there is no graph, or it can be used only once.
@@ -40,11 +43,7 @@ def norm_of_gradient(value: Tensor, direction: Tensor | None, leaves: Sequence[T
         retain_graph=True,
         allow_unused=True,
     )
-    norms = [_norm(gradient) for gradient in gradients if gradient is not None]
-    if not norms:
-        raise RuntimeError("the value does not depend on the weights")
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
-    return norm
+    return [None if gradient is None else _norm(gradient) for gradient in gradients]
 
 
 def _norm(gradient: Tensor) -> Tensor:
@@ -53,10 +52,35 @@ def _norm(gradient: Tensor) -> Tensor:
     return norm
 
 
-def direction_and_extent(value: Tensor, residual: Tensor, slacks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Where the set is seen from a value, as a unit vector, and how far it or its boundary is away.
+def norms_of_both(loss: Sequence[Tensor | None], value: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+    """The norms of the gradients of loss and value, in the weights that the value sees.
 
-    The way to the set; inside it the value itself, or 1 everywhere. A tenth of the value's RMS is the least extent.
+    Raises:
+        RuntimeError: it sees none that the loss sees too.
+    """
+    pairs = [(a, b) for a, b in zip(loss, value, strict=True) if a is not None and b is not None]
+    if not pairs:
+        raise RuntimeError("loss and value do not depend on the same weights")
+    both = torch.stack([torch.stack(pair) for pair in pairs])
+    norms: Tensor = torch.linalg.vector_norm(both, dim=0)
+    return norms[0], norms[1]
+
+
+class Outlook(NamedTuple):
+    """What a constraint may have to do to its value."""
+
+    direction: Tensor
+    """Where it may pull, of length 1 where the value is pulled as a whole."""
+    extent: Tensor
+    """How far."""
+    weight: float = 1.0
+    """What its term is multiplied with in the loss."""
+
+
+def outlook(value: Tensor, residual: Tensor, slacks: Iterable[Tensor]) -> Outlook:
+    """The way to the set and its length; inside it the value itself (or 1 everywhere), and how far the boundary is.
+
+    A tenth of the value's RMS is the least extent.
     """
     size, distance = torch.linalg.vector_norm(value), torch.linalg.vector_norm(residual)
     one = torch.ones_like(value) / max(value.numel(), 1) ** 0.5
@@ -64,13 +88,29 @@ def direction_and_extent(value: Tensor, residual: Tensor, slacks: Iterable[Tenso
     direction = torch.where(distance > 0, residual / torch.where(distance > 0, distance, 1.0), inside)
     rooms = [slack.square().mean().sqrt() for slack in slacks]
     least = 0.1 * value.square().mean().sqrt()
-    return direction, torch.stack([distance, least, *rooms]).amax()
+    return Outlook(direction, torch.stack([distance, least, *rooms]).amax())
 
 
-def measured(state: State, ratio: Tensor, extent: Tensor) -> Tensor:
-    """(log₂ of the scale, extent, 1), or zeros where that is not finite: ranks add theirs up."""
-    extent = torch.maximum(state["extent"], torch.where(extent.isfinite(), extent.float(), 0.0))
-    scale = ratio.float() / extent
+class LossSize(NamedTuple):
+    """The loss and the norms of its gradient in each leaf."""
+
+    amount: Tensor
+    norms: Sequence[Tensor | None]
+
+
+def measured(
+    state: State, loss: Tensor, loss_norm: Tensor, norm: Tensor, ahead: Outlook, rate: float | None
+) -> Tensor:
+    """(log₂ of the scale, extent, 1), or zeros where that is not finite: ranks add theirs up.
+
+    The scale is ``‖∇f‖ / (w ‖∇⟨u, v⟩‖ V)``, and where the loss happens to be flat at least ``|f| / (10 w V²)``;
+    under plain gradient steps of a given rate it is at most what they can follow, ``1 / (2 w rate ‖∇⟨u, v⟩‖²)``.
+    """
+    extent = torch.maximum(state["extent"], torch.nan_to_num(ahead.extent.float(), posinf=0.0))
+    least = loss.detach().abs().float() / (10 * ahead.weight * extent.square())
+    scale = torch.maximum(loss_norm / (ahead.weight * norm * extent), least)
+    if rate:
+        scale = torch.minimum(scale, 1 / (2 * ahead.weight * rate * norm.square()))
     is_valid = scale.isfinite() & (scale > 0)
     log, one = torch.where(is_valid, scale, 1.0).log2(), torch.ones_like(scale)
     return torch.stack([log, extent, one]) * is_valid
@@ -78,7 +118,7 @@ def measured(state: State, ratio: Tensor, extent: Tensor) -> Tensor:
 
 def updated(state: State, found: Tensor) -> State:
     """The state after one more measurement, which counts in full upwards and half downwards."""
-    log, extent, count = found / found[2].clamp_min(1)
+    log, extent, count = (found / found[2].clamp_min(1)).to(state["scale"])
     before, is_first, is_valid = state["scale"].log2(), state["probes"] == 0, count > 0
     mean = torch.where(is_first, log, torch.maximum((before + log) / 2, log))
     return {

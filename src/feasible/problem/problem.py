@@ -23,7 +23,7 @@ from feasible.problem.declaration import bind, check_kinds, check_spec, check_we
 from feasible.problem.handed import check_names, check_recorded
 from feasible.problem.history import metrics
 from feasible.problem.measures import Reading
-from feasible.problem.probe import is_measured, norm_of_gradient
+from feasible.problem.probe import LossSize, is_measured, norms_of_gradients
 from feasible.problem.ranks import is_distributed, total
 from feasible.problem.silence import REACH_STEPS, measure_reach, warn
 from feasible.problem.text import overview
@@ -297,13 +297,13 @@ class Problem:
         leaves = [slot.leaf for slot in self.slots.values() if slot.leaf.requires_grad]
         reason = ""
         try:
-            loss_norm = norm_of_gradient(task_loss, None, leaves)
+            loss = LossSize(task_loss.detach(), norms_of_gradients(task_loss, None, leaves))
         except RuntimeError as error:
             reason = f"the loss cannot be differentiated twice ({error})"
         for constraint, reading in due:
             try:
                 if not reason:
-                    constraint.probe(reading, loss_norm, leaves)
+                    constraint.probe(reading, loss, leaves, self._clock.plain_rate)
             except RuntimeError as error:
                 constraint.unscaled = f"its value cannot be differentiated twice ({error})"
             constraint.unscaled = reason or constraint.unscaled
