@@ -37,8 +37,8 @@ class AugmentedLagrangian(Method):
         penalty: ρ > 0, or a schedule.
         dual_lr: how fast the multiplier follows, or a schedule. Under Adam 0.05 to 0.1 is stable for ρ from
             0.1 to 10; a larger rate is faster and needs a larger ρ (0.5: ρ = 10). Where neither number is
-            given they are 1 and 0.05, and ``per="sample"`` measures distances in halves of the first value's
-            RMS, so that they fit outputs of any size.
+            given the problem measures, in its steps 0, 1, 2, 4, 8, …, how the gradients of loss and value compare:
+            ρ is the scale that follows, and dual_lr a twentieth of it, whatever the units of both are.
         growth: above 1, ρ is multiplied by it whenever the violation ``(λ⁺ − λ)/ρ`` stalls. λ stays as it is,
             and so does η: the dual rate grows with ρ.
         shrink: the violation stalls where its mean over ``patience`` ticks is larger than this share of the

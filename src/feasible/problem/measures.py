@@ -233,7 +233,7 @@ class SampleDistance(WholeValue):
         reduced = self.reduced_distance(value, state)
         direction = torch.where(reduced.amount > 0, reduced.gradient, inside) / state["unit"]
         excess = (reduced.amount - state["tolerance"]) / state["unit"]
-        return Outlook(direction, excess.abs().clamp_min(1.0))
+        return Outlook(direction, excess.abs().clamp_min(1.0), reduced.amount > 0)
 
     def reduced_distance(self, value: Tensor, state: State) -> Pull:
         """The samples' distances as one number, and its gradient in the samples."""
@@ -320,8 +320,12 @@ class IndexedSample(Measure):
         return Pull(pull.amount * scale, pull.gradient * scale)
 
     def outlook(self, value: Tensor, state: State) -> Outlook:
-        """As the whole batch, with the weight that its sum has in the loss."""
-        return super().outlook(value, state)._replace(weight=self.size / max(len(value), 1))
+        """As the whole batch, with the weight that its sum has in the loss; other samples come: nothing is kept."""
+        ahead, size = super().outlook(value, state), value.square().mean().sqrt()
+        distance = torch.linalg.vector_norm(self.set.residual(value))
+        extent = torch.where(ahead.is_outside, distance, ahead.extent).clamp_min(size / 20)
+        weight = self.size / max(len(value), 1)
+        return Outlook(ahead.direction, extent, torch.zeros_like(ahead.is_outside), weight)
 
     def update(self, state: State, step: int, full: bool, window: Window) -> State:
         """Nothing: ``update_rows_`` writes into the state, which is too large to be copied at every step."""

@@ -73,6 +73,8 @@ class Outlook(NamedTuple):
     """Where it may pull, of length 1 where the value is pulled as a whole."""
     extent: Tensor
     """How far."""
+    is_outside: Tensor
+    """Whether that is the distance of a value outside: the largest is remembered."""
     weight: float = 1.0
     """What its term is multiplied with in the loss."""
 
@@ -80,15 +82,16 @@ class Outlook(NamedTuple):
 def outlook(value: Tensor, residual: Tensor, slacks: Iterable[Tensor]) -> Outlook:
     """The way to the set and its length; inside it the value itself (or 1 everywhere), and how far the boundary is.
 
-    A tenth of the value's RMS is the least extent.
+    A quarter of the value's RMS is the least extent.
     """
     size, distance = torch.linalg.vector_norm(value), torch.linalg.vector_norm(residual)
     one = torch.ones_like(value) / max(value.numel(), 1) ** 0.5
     inside = torch.where(size > 0, value / torch.where(size > 0, size, 1.0), one)
     direction = torch.where(distance > 0, residual / torch.where(distance > 0, distance, 1.0), inside)
     rooms = [slack.square().mean().sqrt() for slack in slacks]
-    least = 0.1 * value.square().mean().sqrt()
-    return Outlook(direction, torch.stack([distance, least, *rooms]).amax())
+    least = value.square().mean().sqrt() / 4
+    room = torch.stack([least, *rooms]).amax()
+    return Outlook(direction, torch.where(distance > 0, torch.maximum(distance, least), room), distance > 0)
 
 
 class LossSize(NamedTuple):
@@ -106,14 +109,16 @@ def measured(
     The scale is ``‖∇f‖ / (w ‖∇⟨u, v⟩‖ V)``, and where the loss happens to be flat at least ``|f| / (10 w V²)``;
     under plain gradient steps of a given rate it is at most what they can follow, ``1 / (2 w rate ‖∇⟨u, v⟩‖²)``.
     """
-    extent = torch.maximum(state["extent"], torch.nan_to_num(ahead.extent.float(), posinf=0.0))
+    largest = torch.maximum(state["extent"], torch.nan_to_num(ahead.extent.float(), posinf=0.0))
+    remembered = torch.where(ahead.is_outside, largest, state["extent"])
+    extent = torch.where(remembered > 0, remembered, largest)
     least = loss.detach().abs().float() / (10 * ahead.weight * extent.square())
     scale = torch.maximum(loss_norm / (ahead.weight * norm * extent), least)
     if rate:
         scale = torch.minimum(scale, 1 / (2 * ahead.weight * rate * norm.square()))
     is_valid = scale.isfinite() & (scale > 0)
     log, one = torch.where(is_valid, scale, 1.0).log2(), torch.ones_like(scale)
-    return torch.stack([log, extent, one]) * is_valid
+    return torch.stack([log, remembered, one]) * is_valid
 
 
 def updated(state: State, found: Tensor) -> State:
