@@ -129,10 +129,13 @@ class Method(ABC):
 
 def attach_gradient(value: Tensor, pull: Pull) -> Tensor:
     """A scalar of value ``amount`` whose derivative with respect to ``value`` is ``gradient``."""
-    gradient = pull.gradient
-    value = value.to(gradient.dtype)
+    amount, gradient = pull
+    if value.dtype != gradient.dtype:
+        value = value.to(gradient.dtype)
+    if value.dim() == gradient.dim() == 0:
+        return torch.addcmul(amount, value - value.detach(), gradient)
     inner = value.reshape(()) * gradient.reshape(()) if value.numel() == 1 else _inner(value, gradient)
-    return (inner - inner.detach()) + pull.amount
+    return (inner - inner.detach()) + amount
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ from feasible.problem.constraint import Constraint
 def check_names(constraints: Sequence[Constraint], handed: Mapping[str, Any]) -> None:
     """Raise ``ValueError`` where a name is unknown or missing."""
     required = {c.name: c for c in constraints if c.slot is None}
+    if handed.keys() == required.keys():
+        return
     unknown = handed.keys() - required.keys()
     missing = [n for n, c in required.items() if n not in handed and c.enabled and c.spec.function is None]
     if unknown or missing:

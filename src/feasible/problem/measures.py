@@ -42,7 +42,10 @@ def work_dtype(value: Tensor) -> torch.dtype:
 
 def detached(value: Tensor, copy: bool = False) -> Tensor:
     """The value without its history, in the dtype of the terms."""
-    return value.detach().to(work_dtype(value), copy=copy)
+    dtype = work_dtype(value)
+    if value.dtype != dtype:
+        return value.detach().to(dtype)
+    return value.detach().clone() if copy else value.detach()
 
 
 class Measure(ABC):

@@ -285,7 +285,7 @@ class Problem:
         if task_loss is not None and torch.is_grad_enabled():
             record = True
             self._clock.open_window()
-            self._measure_reach([pair for pair in read if pair[0].slot is None])
+            self._measure_reach(read)
             self._probe(task_loss, read)
         return {constraint.name: constraint.term(reading, record) for constraint, reading in read}
 
@@ -316,7 +316,8 @@ class Problem:
         self._reached_at = ticks
         leaves = [slot.leaf for slot in self.slots.values() if slot.leaf.requires_grad]
         for constraint, reading in read:
-            measure_reach(constraint, reading, leaves)
+            if constraint.slot is None:
+                measure_reach(constraint, reading, leaves)
 
     def _read(self, constraint: Constraint, handed: Mapping[str, Any]) -> Reading:
         given = handed.get(constraint.name)
