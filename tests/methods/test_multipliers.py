@@ -213,3 +213,9 @@ def test_multipliers_of_samples_have_the_shape_of_the_samples(method, set):
     assert handle.multiplier.shape == (3, 2)
     assert (handle.multiplier[[0, 2]] > 0).all()
     assert (handle.multiplier[1] == 0).all()
+
+
+def test_the_controller_has_a_name():
+    assert fs.Lagrangian(0.1, update="nupi") == fs.Lagrangian(0.1, proportional_gain=2.0)
+    assert fs.Lagrangian(update="nupi") == fs.Lagrangian(proportional_gain=1.0)
+    assert fs.Lagrangian(0.1, update="ascent") == fs.Lagrangian(0.1)

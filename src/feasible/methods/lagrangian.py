@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ __all__ = ["Lagrangian"]
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Lagrangian(Method):
     """The loss gains ``⟨λ, v⟩ − σ(λ)``, σ the set's support function; λ ascends by proximal steps.
 
@@ -31,10 +31,12 @@ class Lagrangian(Method):
     is optimistic ascent; with ν = 0, κ acts as the penalty of ``AugmentedLagrangian``, one step late.
 
     Args:
-        dual_lr: η > 0 (the integral gain), or a schedule; where it is left out 0.05, and ``per="sample"``
-            measures distances in halves of the first value's RMS.
-        proportional_gain: κ > 0, or a schedule; ``None``: plain ascent.
+        dual_lr: η > 0 (the integral gain), or a schedule; where it is left out the problem measures how the
+            gradients of loss and value compare, and η is a twentieth of the scale that follows.
+        proportional_gain: κ > 0, or a schedule; in units of the measured scale where dual_lr is left out.
         smoothing: ν in (−1, 1), of the proportional term.
+        update: ``"ascent"`` or ``"nupi"``; ``None``: the latter where a proportional gain is given. The controller
+            without a gain takes κ = 20 η.
 
     Raises:
         ValueError: dual_lr or proportional_gain is not positive, or smoothing out of its range.
@@ -64,7 +66,32 @@ class Lagrangian(Method):
     has_multiplier = True
     convex_only = True
 
-    def __post_init__(self) -> None:
+    # ``update`` is a verb of every method, so that it cannot be a field as well.
+    def __init__(
+        self,
+        dual_lr: float | Schedule | None = None,
+        proportional_gain: float | Schedule | None = None,
+        smoothing: float = 0.0,
+        *,
+        update: Literal["ascent", "nupi"] | None = None,
+    ) -> None:
+        if update not in (None, "ascent", "nupi"):
+            raise ValueError(f'Lagrangian: update must be "ascent" or "nupi", got {update!r}.')
+        if update == "ascent" and proportional_gain is not None:
+            raise ValueError('Lagrangian: proportional_gain belongs to update="nupi"; ascent has none.')
+        if update == "nupi" and proportional_gain is None:
+            if callable(dual_lr):
+                raise ValueError("Lagrangian: give proportional_gain as well where dual_lr is a schedule.")
+            proportional_gain = 1.0 if dual_lr is None else 20 * dual_lr
+        for name, value in zip(
+            ("dual_lr", "proportional_gain", "smoothing"),
+            (dual_lr, proportional_gain, smoothing),
+            strict=True,
+        ):
+            object.__setattr__(self, name, value)
+        self._check()
+
+    def _check(self) -> None:
         for name in ("dual_lr", "proportional_gain"):
             if getattr(self, name) is not None:
                 check_weight("Lagrangian", name, getattr(self, name))
