@@ -156,3 +156,13 @@ def test_gradients_of_a_long_search_take_no_memory() -> None:
         set.project(x).square().sum().backward()
     assert len(kept) < dykstra(x.detach(), *parts_of(*set.parts)).iterations
     assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "set",
+    [Simplex(dim=0) & L2Ball(0.9), Simplex() & HalfSpace(torch.arange(12.0).reshape(3, 4), 12.0, dim=None)],
+)
+def test_vmap_does_not_move_the_dimensions_that_the_parts_speak_of(set: Set) -> None:
+    batch = torch.randn(2, 3, 4, dtype=DOUBLE)
+    alone = torch.stack([set.project(x) for x in batch])
+    torch.testing.assert_close(torch.vmap(set.project)(batch), alone, rtol=0, atol=1e-13)

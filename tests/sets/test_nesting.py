@@ -154,3 +154,9 @@ def test_only_some_rows_of_a_layer_are_on_the_simplex() -> None:
     assert set.contains(x).tolist() == [False, True, False]
     assert L2Ball(9.0).where(rows[:, None]).barrier(x)[1] == 0
     assert Simplex().where(rows[:, None]).support(x)[1] == torch.inf
+
+
+def test_a_support_that_sees_nan_says_so_even_where_it_is_unbounded() -> None:
+    set = Simplex().where(torch.tensor([True, False, True]))
+    y = torch.tensor([[torch.nan, 1.0, 0.0], [0.0, torch.nan, 0.0], [0.0, 1.0, 0.0], [2.0, 0.0, 1.0]])
+    assert str(set.support(y).tolist()) == "[nan, nan, inf, 2.0]"

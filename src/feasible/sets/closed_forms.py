@@ -11,6 +11,7 @@ from torch import Tensor
 
 from feasible.sets.affine import Affine
 from feasible.sets.balls import L2Ball
+from feasible.sets.bounds import exactly
 from feasible.sets.combinatorial import KSparse
 from feasible.sets.cones import Monotone
 from feasible.sets.elementwise import NonNegative
@@ -33,6 +34,7 @@ from feasible.sets.simplex import Simplex, SumTo
 from feasible.sets.singular import SpectralBall
 from feasible.sets.spectral import PSD
 from feasible.sets.sphere import Sphere
+from feasible.sets.thresholds import with_sum_and_norm
 from feasible.sets.trace import nearest_with_trace
 from feasible.sets.transport import DoublyStochastic
 from feasible.sets.units import along, precise_norm
@@ -61,19 +63,28 @@ def _one_after_the_other(first: Set, second: Set, x: Tensor) -> Tensor:
 def _second_stays_in_first(first: Set, second: Set) -> bool:
     """Whether projecting onto the second part of what is nearest in the first gives the nearest common point.
 
-    So it is for two ranges; for a cone and a ball around 0; for a subspace that the second projection does not
-    leave; and for isotonic regression, whose result may be clipped.
+    So it is for two ranges; for a cone and a ball around 0; and for isotonic regression, whose result may be
+    clipped.
     """
     match first, second:
         case (_, _) if is_range(first) and is_range(second):
             return True
         case (_, L2Ball()):
             return is_cone(first) and _covers(second, first)
-        case SumTo(dim=one), Monotone(dim=other):
-            return one == other
         case (Monotone(), _):
             return is_uniform(second)
     return False
+
+
+def _second_keeps_the_sum(first: Set, second: Set) -> bool:
+    return isinstance(first, SumTo) and isinstance(second, Monotone) and first.dim == second.dim
+
+
+def _with_the_sum_again(first: Set, second: Set, x: Tensor) -> Tensor:
+    """One after the other, twice: means of large numbers lose digits of the sum, the second bring them back."""
+    for _ in range(2):
+        x = second.project(first.project(x))
+    return x
 
 
 def _second_keeps_symmetry(first: Set, second: Set) -> bool:
@@ -131,7 +142,7 @@ def _cut_range(first: Set, second: Set, x: Tensor) -> Tensor:
         if rows.numel() == 0:
             return rows.clone()
         normal = rows.new_ones(rows.shape[-1]) if condition.normal is None else condition.normal.to(rows)
-        total = torch.as_tensor(condition.total).to(rows)
+        total = exactly(condition.total).to(rows)
         low, high = (_rows(bound, condition.dim) for bound in (lower, upper))
         return cut_range(rows, low, high, normal, total, condition.is_equation)
 
@@ -154,6 +165,35 @@ def _shortened_range(first: Set, second: Set, x: Tensor) -> Tensor:
         return shorten_range(rows, lower, upper, ball.radius) if rows.numel() else rows.clone()
 
     return along(ball.dim, x, shortened)
+
+
+# -- sums of magnitudes in a ball -------------------------------------------------------------------------
+
+
+def _is_sum_in_ball(first: Set, second: Set) -> bool:
+    return isinstance(first, L1Ball | Simplex) and isinstance(second, L2Ball) and first.dim == second.dim
+
+
+def _sum_in_ball(first: Set, second: Set, x: Tensor) -> Tensor:
+    """The nearest point of one of the two where that is in the other; else that with both conditions active."""
+    part, ball = cast(L1Ball | Simplex, first), cast(L2Ball, second)
+    total = part.radius if isinstance(part, L1Ball) else part.total
+    if ball.radius == 0 or total <= ball.radius:
+        return (ball if ball.radius == 0 else part).project(x)
+
+    def both(rows: Tensor) -> Tensor:
+        if rows.numel() == 0:
+            return rows.clone()
+        if isinstance(part, Simplex):
+            return with_sum_and_norm(rows, total, ball.radius)
+        return rows.sign() * with_sum_and_norm(rows * rows.sign(), total, ball.radius)
+
+    inside, shortened = first.project(x), second.project(x)
+    is_done = first.spread(second.is_member(inside.detach()), x)
+    nearest = torch.where(is_done, inside, along(ball.dim, torch.where(is_done, x.detach(), x), both))
+    if isinstance(part, Simplex):
+        return nearest
+    return torch.where(first.spread(first.is_member(shortened.detach()), x), shortened, nearest)
 
 
 # -- flat sets and balls ---------------------------------------------------------------------------------
@@ -180,11 +220,16 @@ def _flat_in_ball(first: Set, second: Set, x: Tensor) -> Tensor:
 
 
 def _without_zeros(flat: Set, sphere: Sphere, away: Tensor) -> Tensor:
-    """All points of the sphere are equally near to its centre; then the first axis along the set decides."""
-    axis = torch.zeros_like(away)
-    (axis.view(-1) if sphere.dim is None else axis.movedim(sphere.dim, -1))[..., 0] = 1
+    """All points of the sphere are equally near to its centre; then the first axis along the set decides.
+
+    Where that axis is perpendicular to the set, a direction that is hardly ever so takes its place.
+    """
+    zeros = torch.zeros_like(away)
+    places = along(sphere.dim, zeros, lambda rows: rows + torch.arange(rows.shape[-1]).to(rows))
+    first, other = (flat.tangent(axis, axis) for axis in ((places == 0).to(away), places.square().cos()))
+    is_across = precise_norm(first, sphere.dim, keepdim=True) < 1e-6
     is_centre = precise_norm(away, sphere.dim, keepdim=True) == 0
-    return torch.where(is_centre, flat.tangent(axis, axis), away)
+    return torch.where(is_centre, torch.where(is_across, other, first), away)
 
 
 def _is_orthant_and_sphere(first: Set, second: Set) -> bool:
@@ -223,10 +268,12 @@ def _bounded_trace(first: Set, second: Set, x: Tensor) -> Tensor:
 
 CLOSED_FORMS = (
     ClosedForm(_second_stays_in_first, _one_after_the_other),
+    ClosedForm(_second_keeps_the_sum, _with_the_sum_again),
     ClosedForm(_second_keeps_symmetry, _mirrored_again),
     ClosedForm(_keeps_the_largest, _one_after_the_other),
     ClosedForm(_is_cut_range, _cut_range),
     ClosedForm(_is_shortened_range, _shortened_range),
+    ClosedForm(_is_sum_in_ball, _sum_in_ball),
     ClosedForm(_is_flat_in_ball, _flat_in_ball),
     ClosedForm(_is_orthant_and_sphere, _on_orthant_and_sphere),
     ClosedForm(_is_bounded_trace, _bounded_trace),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from feasible.sets.cells import cell, cuts_between, rounded_down
 from feasible.sets.elementwise import Box, Interval
+from feasible.sets.fixed import Frozen
 from feasible.sets.precision import normal
 from feasible.sets.selection import keep_zeros, without_slope
 from feasible.sets.set import Set
@@ -291,8 +292,10 @@ def common_values(first: Set, second: Set) -> Set | None:
 def _is_same_everywhere(set: Set) -> bool:
     """Whether a set treats all entries alike."""
     own = isinstance(set, FiniteSet)
-    return isinstance(set, Elementwise) and (
-        own or not any(isinstance(getattr(set, item.name), Tensor) for item in fields(set))
+    return (
+        isinstance(set, Elementwise)
+        and not isinstance(set, Frozen)
+        and (own or not any(isinstance(getattr(set, item.name), Tensor) for item in fields(set)))
     )
 
 

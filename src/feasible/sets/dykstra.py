@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from feasible.sets.acceleration import Anderson, Units
 from feasible.sets.nearest import NearestPoint, nearest_point
 from feasible.sets.precision import widest
 
@@ -34,9 +35,14 @@ class Round(NamedTuple):
     trail: list[Tensor]
 
 
-def rounds(x: Tensor, maps: Sequence[Map], most: int) -> Iterator[Round]:
-    """Dykstra's iteration: each part corrects what its own last map has taken away."""
+def rounds(x: Tensor, maps: Sequence[Map], most: int, units: Units | None = None) -> Iterator[Round]:
+    """Dykstra's iteration: each part corrects what its own last map has taken away.
+
+    With ``units`` the corrections are extrapolated now and then, unit by unit.
+    """
     point, corrections = x, [torch.zeros_like(x) for _ in maps]
+    acceleration = None if units is None else Anderson(units)
+    rounding = x if units is None else 8 * torch.finfo(x.dtype).eps * units.total(x.square())
     for _ in range(most):
         before, corrections = corrections, []
         arguments, trail = [], [point]
@@ -47,6 +53,14 @@ def rounds(x: Tensor, maps: Sequence[Map], most: int) -> Iterator[Round]:
             trail.append(point)
         change = [new - old for new, old in zip(corrections, before, strict=True)]
         yield Round(point, arguments, corrections, change, trail)
+        if acceleration is None or units is None:
+            continue
+        # The dual problem's value, which every projection makes smaller.
+        height = units.product(corrections, trail[1:]) + units.total(point.square()) / 2
+        ahead = acceleration.next(corrections, change, height, rounding)
+        if ahead is not None:
+            corrections = ahead
+            point = x - torch.stack(corrections).sum(0)
 
 
 @dataclass(frozen=True)
@@ -63,13 +77,19 @@ class Dykstra:
 
 
 def dykstra(
-    x: Tensor, projections: Sequence[Map], contained: Map, length: Map = torch.abs, most: int = ROUNDS
+    x: Tensor,
+    projections: Sequence[Map],
+    contained: Map,
+    length: Map = torch.abs,
+    most: int = ROUNDS,
+    units: Units | None = None,
 ) -> Dykstra:
     """``argmin_p ½‖p − x‖²`` over the common points of the parts.
 
     It has converged when the corrections have come to rest and every part contains the point; looking costs
     one synchronisation every five rounds. The iteration runs in float64, so that its result is right to the
-    rounding of the dtype of x.
+    rounding of the dtype of x. Large corrections use up digits: where it rests outside of a part, it begins
+    once more at the point where it is.
 
     Args:
         x: where to start.
@@ -77,20 +97,27 @@ def dykstra(
         contained: for each entry, whether all parts contain its unit.
         length: for each entry, the norm of its unit: the scale on which rounding is judged.
         most: rounds after which the search is given up.
+        units: what can be accelerated by itself; ``None``: no acceleration.
     """
-    work = widest(x)
-    least = max(torch.finfo(x.dtype).eps / 1024, 8 * torch.finfo(work.dtype).eps)
-    for iteration, now in enumerate(rounds(work, projections, most), start=1):
+    start = widest(x)
+    least = max(torch.finfo(x.dtype).eps / 1024, 8 * torch.finfo(start.dtype).eps)
+    search, arguments = rounds(start, projections, most, units), None
+    for iteration in range(1, most + 1):
+        now = next(search)
         if not _is_time(iteration, most):
             continue
-        allowed = least * torch.maximum(length(work), length(now.point))
+        allowed = least * torch.stack([length(at) for at in (start, now.point, *now.arguments)]).amax(0)
         at_rest = all(bool((change.abs() <= allowed).all()) for change in now.change)
         if not at_rest:
             continue
-        rounded = _contained_in_all([point.to(x.dtype) for point in now.trail[:0:-1]], contained)
+        zero = torch.where(length(now.point) <= allowed, 0.0, now.point)
+        rounded = _contained_in_all([point.to(x.dtype) for point in (*now.trail[:0:-1], zero)], contained)
         if bool(contained(rounded).all()):
-            return Dykstra(rounded, True, iteration, _gap(now.trail), now.arguments)
-    return Dykstra(now.point.to(x.dtype), False, most, _gap(now.trail), now.arguments)
+            return Dykstra(rounded, True, iteration, _gap(now.trail), arguments or now.arguments)
+        if arguments is None:
+            start, arguments = now.point, now.arguments
+            search = rounds(start, projections, most, units)
+    return Dykstra(now.point.to(x.dtype), False, most, _gap(now.trail), arguments or now.arguments)
 
 
 def _contained_in_all(points: Sequence[Tensor], contained: Map) -> Tensor:
@@ -105,9 +132,11 @@ def _is_time(iteration: int, most: int) -> bool:
     return iteration % CHECK_EVERY == 0 or iteration in (1, 2, most)
 
 
-def nearest_common(x: Tensor, maps: Sequence[Map], contained: Map, length: Map, what: str) -> Tensor:
+def nearest_common(
+    x: Tensor, maps: Sequence[Map], contained: Map, length: Map, units: Units, what: str
+) -> Tensor:
     """The nearest common point, with its derivatives; a warning names ``what`` where it was not reached."""
-    return nearest_point(x, _NearestCommon(maps, contained, length, what))
+    return nearest_point(x, _NearestCommon(maps, contained, length, units, what))
 
 
 @dataclass(frozen=True)
@@ -121,11 +150,14 @@ class _NearestCommon(NearestPoint):
     maps: Sequence[Map]
     contained: Map
     length: Map
+    units: Units
     what: str
+
+    takes_batches = False  # a part may be along a dimension counted from the first, or of the whole tensor
 
     def solve(self, x: Tensor) -> tuple[Tensor, ...]:
         """The point, and what each projection was applied to in the end."""
-        found = dykstra(x, self.maps, self.contained, self.length)
+        found = dykstra(x, self.maps, self.contained, self.length, units=self.units)
         if not found.converged:
             warnings.warn(
                 f"The nearest point of {self.what} was not reached in {found.iterations} rounds; "
@@ -243,9 +275,9 @@ def meet(x: Tensor, projections: Sequence[Map], contained: Map, most: int = ROUN
         if bool(contained(point).all()):
             break
         # Parts that touch slowly return up to rounding as well, but then the gap is small.
-        precision = torch.finfo(x.dtype).eps
-        returned = (point - trail[0]).abs() <= 8 * precision * point.abs()
-        if _gap(trail) > 10 * precision**0.5 * _largest(point) and bool(returned.all()):
+        precision, size = torch.finfo(x.dtype).eps, _largest(point)
+        has_returned = _largest(point - trail[0]) <= 8 * precision * size
+        if has_returned and _gap(trail) > 10 * precision**0.5 * size:
             return Meeting(True, iteration, _gap(trail))
     return Meeting(False, iteration, _gap(trail))
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from feasible.errors import UnsupportedError
+from feasible.sets.acceleration import Units
 from feasible.sets.closed_forms import ClosedForm, closed_form
 from feasible.sets.dykstra import Map, common_interior, meet, nearest_common
 from feasible.sets.merging import merged
@@ -102,17 +103,22 @@ class Intersection(OfParts):
         """Every part bound; an empty intersection is found here."""
         bound = super().bind(like)
         if not like.is_meta and bool(like.isfinite().all()):
-            bound.cast(widest(like.detach()))._check_not_empty(like.detach())
+            bound._check_not_empty(like.detach())
         return bound
 
     def _check_not_empty(self, like: Tensor) -> None:
         start = widest(like)
-        if len(self.steps) == 1:
-            if bool(self._all_contain(self._maps[0](start)).all()):
+        precise = self.cast(start)
+
+        def contained(point: Tensor) -> Tensor:
+            return self._all_contain(point.to(like.dtype))
+
+        if self._is_direct:
+            if bool(contained(precise._maps[0](precise._maps[0](start))).all()):
                 return
             reason = "no point is in all of the parts"
         else:
-            found = meet(start, [part.project for part in self.parts], self._all_contain)
+            found = meet(start, [part.project for part in precise.parts], contained)
             if not found.apart:
                 return
             reason = f"after {found.iterations} rounds the nearest points of the parts are still {found.gap:.2g} apart"
@@ -134,11 +140,30 @@ class Intersection(OfParts):
         return partial(step.rule.project, parts[0], parts[1])
 
     def _all_contain(self, x: Tensor) -> Tensor:
-        """For each entry: is it in a unit that every part contains?"""
+        """For each entry: is it in a unit that every part contains?
+
+        Where an iteration finds the point, it obeys what comes last to the bit, and the other parts up to the
+        rounding of the whole unit.
+        """
         contained = torch.ones_like(x, dtype=torch.bool)
-        for part in self.parts:
-            contained = contained & part.spread(part.is_member(x), x)
+        for index, part in enumerate(self.parts):
+            inside = part.spread(part.is_member(x), x)
+            is_last = part.exact and index in self.steps[-1].parts
+            contained = contained & (
+                inside if self._is_direct or is_last else inside | self._is_close(part, x)
+            )
         return contained
+
+    def _is_close(self, part: Set, x: Tensor) -> Tensor:
+        """For each entry: is its unit as near to the part as the rounding of its own size explains?"""
+        exact = widest(x)
+        gap = self.norm(exact - part.cast(exact).project(exact))
+        return self.spread(gap <= roundoff(x.dtype) * self.norm(exact), x)
+
+    @property
+    def _is_direct(self) -> bool:
+        """Whether a single projection does it."""
+        return len(self.steps) == 1
 
     def project(self, x: Tensor) -> Tensor:
         """Nearest common point; units that every part contains keep their bits.
@@ -151,10 +176,17 @@ class Intersection(OfParts):
         lost = self.spread(~self.norm(x.detach()).isfinite(), x)
         searched = torch.where(lost, torch.zeros_like(x), x)
         maps = self.cast(widest(x))._maps
-        if len(maps) == 1:
+        if self._is_direct:
             point = maps[0](widest(searched)).to(x.dtype)
         else:
-            point = nearest_common(searched, maps, self._are_members, self._length, repr(self))
+            point = nearest_common(
+                searched,
+                maps,
+                self._are_members,
+                self._length,
+                Units(self.sum_units, self.spread),
+                repr(self),
+            )
         return keep_members(member, x, torch.where(lost, torch.full_like(x, math.nan), point))
 
     def _are_members(self, x: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ def _plane_multiplier(y: Tensor, lower: Tensor, upper: Tensor, normal: Tensor, t
         moved = torch.where(moves, y - tau * slope, 0.0).clamp(lower, upper)
         return (normal * moved).sum(-1, keepdim=True) >= total
 
-    below, above = _piece(torch.cat((first, last), -1), is_high)
+    below, above = piece(torch.cat((first, last), -1), is_high)
     free = moves & (first <= below) & (last >= above) & (first < last)
     resting = torch.where(last <= below, late, early)
     fixed = torch.where(moves & ~free, normal * resting, 0.0).sum(-1, keepdim=True)
@@ -97,7 +97,7 @@ def shorten_range(x: Tensor, lower: Tensor, upper: Tensor, radius: float) -> Ten
         length: Tensor = torch.linalg.vector_norm((share * y).clamp(lower, upper), dim=-1, keepdim=True)
         return length <= radius
 
-    below, above = _piece(torch.cat((first, last), -1).clamp(0.0, 1.0), is_short)
+    below, above = piece(torch.cat((first, last), -1).clamp(0.0, 1.0), is_short)
     below, above = below.clamp_min(0.0), above.clamp_max(1.0)
     free = turns & (first <= below) & (last >= above) & (first < last)
     resting = torch.where(turns, torch.where((last <= below) == (y > 0), upper, lower), y.clamp(lower, upper))
@@ -110,7 +110,7 @@ def shorten_range(x: Tensor, lower: Tensor, upper: Tensor, radius: float) -> Ten
     return torch.where(is_short(torch.ones_like(below)), clipped, shortened)
 
 
-def _piece(points: Tensor, holds: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+def piece(points: Tensor, holds: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """Neighbours among the breakpoints of each row (…, m) between which ``holds`` turns from true to false."""
     ordered = points.sort(-1).values
     count = ordered.shape[-1]

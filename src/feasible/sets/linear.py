@@ -35,7 +35,9 @@ class LinearVectors(Vectors, Generic[Derived]):
 def finite_tensor(owner: str, name: str, value: object) -> Tensor:
     """A floating-point tensor of its own, or a ``ValueError`` that says what came."""
     try:
-        tensor = torch.as_tensor(value).detach().clone()
+        given = isinstance(value, Tensor) or hasattr(value, "dtype")
+        # Python's numbers keep their digits until the dtype of the weight is known.
+        tensor = torch.as_tensor(value, dtype=None if given else torch.float64).detach().clone()
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"{owner}: {name} must be a tensor or nested numbers, got {value!r}.") from None
     if not tensor.is_floating_point():

@@ -14,6 +14,7 @@ from feasible.sets.candidates import Candidates
 from feasible.sets.combinatorial import KSparse
 from feasible.sets.discrete import common_values
 from feasible.sets.elementwise import Box, Interval, NonNegative
+from feasible.sets.fixed import Frozen
 from feasible.sets.matrices import Symmetric
 from feasible.sets.norm_balls import L1Ball, LInfBall
 from feasible.sets.nuclear_ball import NuclearBall
@@ -22,6 +23,7 @@ from feasible.sets.set import Set
 from feasible.sets.simplex import Simplex, SumTo
 from feasible.sets.singular import SpectralBall
 from feasible.sets.spectral import PSD
+from feasible.sets.wrapping import Wrapping
 
 
 def merged(first: Set, second: Set) -> Set | None:
@@ -39,7 +41,7 @@ def merged(first: Set, second: Set) -> Set | None:
 
 def _merged_in_order(first: Set, second: Set) -> Set | None:
     match first, second:
-        case Candidates(), _:
+        case Candidates(), _ if not _awaits_value(second):
             return _remaining(first, second)
         case KSparse(one, dim), KSparse(other, same) if dim == same:
             return KSparse(min(one, other), dim)
@@ -60,10 +62,11 @@ def _merged_in_order(first: Set, second: Set) -> Set | None:
             return _common_eigenvalues(first, PSD(-radius, radius))
         case Symmetric(), SpectralBall(radius):
             return PSD(-radius, radius)
-        case Flatten(inner, start), Flatten(other, start_dim) if start == start_dim:
-            return (inner & other).flatten(start)
-        case Flatten(inner, start), _ if is_uniform(second) and second.separable:
-            return (inner & second).flatten(start)
+        case Flatten(inner, start, only), Flatten(other, start_dim, same) if start == start_dim:
+            fits = only is None or same is None or only == same
+            return Flatten(inner & other, start, only or same) if fits else None
+        case Flatten(inner, start, only), _ if is_uniform(second) and second.separable:
+            return Flatten(inner & second, start, only)
         case Where(inner, mask), Where(other) if second == Where(other, mask):
             return (inner & other).where(mask)
     return None
@@ -95,6 +98,12 @@ def _tighter(
 def _common_eigenvalues(first: PSD, second: PSD) -> PSD:
     bounds = [bound for bound in (first.max_eig, second.max_eig) if bound is not None]
     return PSD(max(first.min_eig, second.min_eig), min(bounds, default=None))
+
+
+def _awaits_value(set: Set) -> bool:
+    """Whether a part of the set takes its value only when it is bound."""
+    inner = (*getattr(set, "parts", ()), *([set.inner] if isinstance(set, Wrapping) else []))
+    return set == Frozen() or any(_awaits_value(part) for part in inner)
 
 
 def _remaining(candidates: Candidates, set: Set) -> Candidates:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from feasible.sets.units import is_differentiated
 
 class NearestPoint(ABC):
     """How a nearest point is found, and how it answers to small displacements; all on batches."""
+
+    takes_batches: ClassVar[bool] = True
+    """Whether one more leading dimension is only more of the same; else ``vmap`` takes one after the other."""
 
     @abstractmethod
     def solve(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -78,7 +81,12 @@ class _Nearest(_Once):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, how: NearestPoint) -> tuple[Any, Any]:
-        results = _Nearest.apply(x.movedim(in_dims[0], 0), how)  # type: ignore[no-untyped-call]
+        batch = x.movedim(in_dims[0], 0)
+        if how.takes_batches:
+            results = _Nearest.apply(batch, how)  # type: ignore[no-untyped-call]
+        else:
+            single = [_Nearest.apply(point, how) for point in batch.unbind(0)]  # type: ignore[no-untyped-call]
+            results = tuple(torch.stack(parts) for parts in zip(*single, strict=True))
         return results, (0,) * len(results)
 
 

@@ -182,7 +182,8 @@ class Picked(Wrapping):
         """The inner support function; +inf where a free entry is asked for more than 0."""
         part = take(y, self.axes)
         asked = self.norm(put(y, self.axes, torch.zeros_like(part)))
-        unbounded = torch.where(asked.isnan(), asked, math.inf)
+        total = self.norm(y)
+        unbounded = torch.where(total.isnan(), total, math.inf)
         return torch.where(asked == 0, self._completed(self.inner.support(part), y, 0.0), unbounded)
 
     def tangent(self, x: Tensor, direction: Tensor) -> Tensor:

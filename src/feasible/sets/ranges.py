@@ -12,7 +12,7 @@ from feasible.sets.algebra import Flatten, Where
 from feasible.sets.bounds import Bound, exactly, with_infinities
 from feasible.sets.cones import Monotone, SecondOrderCone
 from feasible.sets.elementwise import Interval
-from feasible.sets.fixed import Equal, Fixed
+from feasible.sets.fixed import Equal, Fixed, Frozen
 from feasible.sets.half_space import HalfSpace
 from feasible.sets.matrices import Mirrored
 from feasible.sets.norm_balls import LInfBall
@@ -31,7 +31,7 @@ def is_range(set: Set) -> bool:
 
 def is_uniform(set: Set) -> bool:
     """Whether the set is a range with the same bounds for every entry."""
-    if not is_range(set) or isinstance(set, Where):
+    if not is_range(set) or isinstance(set, Where | Frozen):
         return False
     return not any(isinstance(bound, Tensor) for bound in _bounds(set))
 
@@ -53,9 +53,8 @@ def _bounds(set: Set) -> tuple[Bound, Bound]:
         return -set.radius, set.radius
     if isinstance(set, Equal):
         return set.value, set.value
-    if isinstance(set, Fixed):
-        value = set._value()
-        return value, value
+    if isinstance(set, Frozen):  # no value yet: any will do
+        return set.value, set.value
     raise TypeError(f"{set!r} is not a range.")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from feasible.sets.bounds import exactly
 from feasible.sets.knapsack import cut_range
 from feasible.sets.matrices import mirror, on_finite
 from feasible.sets.nearest import NearestPoint, nearest_point
@@ -36,7 +37,7 @@ class _BoundedTrace(NearestPoint):
         low, high = (torch.full_like(values, bound) for bound in (self.low, self.high))
         normal = self.condition.normal
         normal = values.new_ones(values.shape[-1]) if normal is None else normal.to(values)
-        total = torch.as_tensor(self.condition.total).to(values).expand(*values.shape[:-1], 1)
+        total = exactly(self.condition.total).to(values).expand(*values.shape[:-1], 1)
         images = cut_range(values, low, high, normal, total, self.condition.is_equation)
         free = ((images > low) & (images < high)).to(values)
         is_active = (images != values.clamp(low, high)).any(-1, keepdim=True) | self.condition.is_equation
