@@ -19,7 +19,10 @@ ALL = {
     "unit_rows": unit_rows.main,
     "multipliers": multipliers.main,
 }
-PEERS = ("numpy", "scipy", "jax", "optax", "jaxopt", "chop-pytorch", "geoopt", "torchao")
+PEERS = (
+    *("numpy", "scipy", "jax", "optax", "jaxopt", "chop-pytorch", "geoopt", "torchao"),
+    *("cooper-optim", "humancompatible-train", "mdmm"),
+)
 
 PAGE = """# Benchmarks
 
