@@ -37,7 +37,10 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 python_use_unqualified_type_names = True
 nitpicky = True
-nitpick_ignore_regex = [("py:class", r"(torch|collections|feasible)\.[\w.]+")]  # types that have no page here
+nitpick_ignore_regex = [
+    ("py:class", r"(torch|collections|feasible)\.[\w.]+"),  # types that have no page here
+    ("py:obj", r"typing\.Literal\[.*"),
+]
 
 
 def setup(app):
