@@ -243,16 +243,18 @@ class Clock:
     # -- hooks -------------------------------------------------------------------------------------
 
     def attach(self, optimizer: Optimizer, leads: bool) -> Attachment:
-        """Hook into the optimizer's steps."""
-        attachment = Attachment(optimizer, Moments(optimizer))
-        attachment.hooks = [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
-        ]
-        self.attachments[optimizer] = attachment
+        """Follow the optimizer's steps, once it is hooked."""
+        attachment = self.attachments[optimizer] = Attachment(optimizer, Moments(optimizer))
         if leads or self.leader is None:
             self.leader = attachment
         return attachment
+
+    def hook(self, attachment: Attachment) -> None:
+        """Hook into the optimizer's steps."""
+        attachment.hooks = [
+            attachment.optimizer.register_step_pre_hook(self._before_step),
+            attachment.optimizer.register_step_post_hook(self._after_step),
+        ]
 
     def detach(self, optimizer: Optimizer) -> None:
         """Remove the hooks; if the optimizer was the clock, the next one attached becomes it."""

@@ -16,7 +16,7 @@ from feasible.methods.moments import Moments
 from feasible.methods.slot import find_slots
 from feasible.problem import checkpoint, plain_state
 from feasible.problem.best import Best, judge
-from feasible.problem.clock import Clock, correct, group_weights
+from feasible.problem.clock import Attachment, Clock, correct, group_weights
 from feasible.problem.compatibility import check_methods, check_parameters
 from feasible.problem.constraint import Constraint, Handle, Per, ValueSpec
 from feasible.problem.declaration import bind, check_kinds, check_spec, check_weight, free_names, match
@@ -63,7 +63,7 @@ class Problem:
         self.constraints: list[Constraint] = []
         self.was_attached = False
         self.finished = False
-        self._clock = Clock(self._tick, lambda: self.constraints)
+        self._clock = Clock(self._tick, self._declared_so_far)
         self._pending: dict[str, dict[str, Tensor]] = {}
         self._terms: list[Constraint] = []
         self._declared: dict[str, Constraint] = {}
@@ -222,13 +222,26 @@ class Problem:
             )
         check_parameters(optimizer, self.slots)
         check_methods(optimizer, self.constraints)
-        attachment = self._clock.attach(optimizer, leads=bool(clock))
-        attachment.hooks += [
-            optimizer.register_state_dict_post_hook(self._save_with_optimizer),
-            optimizer.register_load_state_dict_pre_hook(self._load_with_optimizer),
-        ]
+        self._hook(self._clock.attach(optimizer, leads=bool(clock)))
         self.was_attached = True
         return optimizer
+
+    def _hook(self, attachment: Attachment) -> None:
+        self._clock.hook(attachment)
+        attachment.hooks += [
+            attachment.optimizer.register_state_dict_post_hook(self._save_with_optimizer),
+            attachment.optimizer.register_load_state_dict_pre_hook(self._load_with_optimizer),
+        ]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy: optimizers come without their hooks."""
+        self.__dict__.update(state)
+        for attachment in self._clock.attachments.values():
+            self._hook(attachment)
+        self._clock.replan()
+
+    def _declared_so_far(self) -> list[Constraint]:
+        return self.constraints
 
     def detach(self, optimizer: Optimizer) -> None:
         """Take the hooks off again.
