@@ -142,7 +142,7 @@ def test_a_compiled_step_trains_as_the_plain_one():
 
     for _ in range(20):
         step()
-    assert_same(plain, compiled, rtol=1e-5, atol=1e-6)
+    assert_same(plain, compiled, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
