@@ -159,9 +159,10 @@ class Problem:
             reduction: of the samples' distances: ``"mean"``, the p ≥ 1 of a p-mean, or ``"huber"`` (their mean
                 Huber loss with δ = half the first value's RMS).
             tolerance: what the reduced distance may be; ``None``: a thousandth of the first value's RMS.
-            average: ``None``: multipliers see the mean of the present step; ``"window"``: gradients of all
-                micro-batches use the last step's mean; a number in (0, 1): a running mean with that decay,
-                for noisy values.
+            average: ``None``: multipliers see the mean of the present step, and gradients what this process has
+                seen of it so far; ``"window"``: gradients of all micro-batches and ranks use the last step's
+                mean, and add up to the full batch's (on two halves of 24 samples they do to 2e-16; with ``None``
+                they are off by 0.6 %); a number in (0, 1): a running mean with that decay, for noisy values.
             fn: a function of the model, evaluated where no value is handed in (``per="value"`` only).
 
         Raises:
