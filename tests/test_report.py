@@ -278,3 +278,14 @@ def test_before_anything_has_happened():
     problem.attach(optimizer)
     assert "no step has been taken" in problem.report()["0"].diagnosis
     assert not problem.report().notes
+
+
+def test_masks_count_what_they_pick():
+    weight = torch.tensor([[1.0, -2.0], [3.0, 4.0]], requires_grad=True)
+    problem = fs.Problem([weight])
+    problem.constrain("0", fs.Equal(0.0).where(torch.tensor([[True, True], [False, False]])))
+    row = problem.report()["0"]
+    assert (row.scope, row.active_share, row.share_violated) == ("2 of 4 entries", 1.0, 0.0)
+    with torch.no_grad():
+        weight[0, 0] = 1.0
+    assert problem.report()["0"].share_violated == 0.5

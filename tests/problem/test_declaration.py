@@ -172,3 +172,31 @@ def test_a_thawed_weight_learns_only_if_it_did_before(learns):
     assert not w.requires_grad
     handle.remove()
     assert w.requires_grad is learns
+
+
+@pytest.mark.parametrize(
+    ("misuse", "message"),
+    [
+        (lambda problem: fs.Problem(None), "expected a module, or a dict or list of tensors, got NoneType"),
+        (
+            lambda problem: fs.Problem(torch.ones(3)),
+            "expected a module, or a dict or list of tensors, got Tensor",
+        ),
+        (
+            lambda problem: problem.constrain(None, fs.NonNegative()),
+            "expected the pattern of weights' names as a string",
+        ),
+        (lambda problem: problem.constrain(["0"], fs.NonNegative()), r"such as \"\*.weight\", got \['0'\]"),
+        (
+            lambda problem: problem.require(3, fs.NonNegative()),
+            "expected the value's name as a string, got 3",
+        ),
+        (lambda problem: problem.attach(None), "expected a torch.optim optimizer .* got NoneType"),
+        (lambda problem: problem.load_state_dict(None), "expected the state of a problem, .* got NoneType"),
+    ],
+    ids=range(7),
+)
+def test_things_of_the_wrong_kind_are_told_apart(misuse, message):
+    problem = fs.Problem([torch.zeros(2, requires_grad=True)])
+    with pytest.raises(ValueError, match=message):
+        misuse(problem)

@@ -170,6 +170,10 @@ def find_slots(model: nn.Module | Mapping[str, Tensor] | Sequence[Tensor]) -> di
                 slot.owners.append((module, attribute))
             slot.refresh()
         return slots
+    if isinstance(model, Tensor) or not isinstance(model, (Mapping, Sequence)):
+        raise ValueError(
+            f"Problem: expected a module, or a dict or list of tensors, got {type(model).__name__}."
+        )
     named = model.items() if isinstance(model, Mapping) else ((str(i), x) for i, x in enumerate(model))
     for name, tensor in named:
         if not isinstance(tensor, Tensor) or not tensor.is_leaf:

@@ -43,6 +43,10 @@ def split(constraints: Sequence[Constraint], saved: Mapping[str, Tensor]) -> dic
     Raises:
         ValueError: another format, other constraints, or a constraint that has changed.
     """
+    if not isinstance(saved, Mapping):
+        raise ValueError(
+            f"expected the state of a problem, what problem.state_dict() returned, got {type(saved).__name__}."
+        )
     version = int(saved["format_version"]) if "format_version" in saved else None
     if version != FORMAT_VERSION:
         raise ValueError(

@@ -54,6 +54,10 @@ def match(slots: Mapping[str, Slot], pattern: str, exclude: tuple[str, ...]) -> 
     Raises:
         ValueError: there are none.
     """
+    if not isinstance(pattern, str):
+        raise ValueError(
+            f'expected the pattern of weights\' names as a string such as "*.weight", got {pattern!r}.'
+        )
 
     def fits(slot: Slot, glob: str) -> bool:
         return any(fnmatchcase(known, glob) for known in (slot.name, *slot.aliases))

@@ -170,6 +170,8 @@ class Problem:
             UnsupportedError: the method moves weights, or does not work with the set.
         """
         check_kinds(set, by)
+        if not isinstance(name, str):
+            raise ValueError(f"require: expected the value's name as a string, got {name!r}.")
         method = by if by is not None else AugmentedLagrangian()
         check_pair(method, set, for_values=True)
         spec = ValueSpec(per, size, reduction, tolerance, average, fn)
@@ -217,6 +219,11 @@ class Problem:
             ValueError: it holds parameters that the model no longer uses, or none of the model's.
             UnsupportedError: a method cannot work with it (a projection under L-BFGS, a penalty that is maximised).
         """
+        if not isinstance(optimizer, Optimizer):
+            raise ValueError(
+                f"attach: expected a torch.optim optimizer that holds the model's parameters, got "
+                f"{type(optimizer).__name__}."
+            )
         if optimizer in self._clock.attachments:
             raise ValueError(
                 f"this {type(optimizer).__name__} is attached already. Call detach(optimizer) first."

@@ -16,7 +16,7 @@ from feasible.report.diagnosis import diagnosis, saturation_of
 from feasible.report.optimality import multiplier_and_price, stationarity
 from feasible.report.report import Report, number, percent
 from feasible.report.row import Row
-from feasible.sets import Set
+from feasible.sets import Set, Where
 from feasible.surrogate import Surrogate
 
 if TYPE_CHECKING:
@@ -97,7 +97,9 @@ def _value(problem: Problem, constraint: Constraint, handed: Mapping[str, Any]) 
     """What is checked, and the words for it."""
     if constraint.slot is not None:
         value = constraint.slot.value().detach()
-        return value, f"all {value.numel():,} entries"
+        picked = picked_entries(constraint.bound, value)
+        count = f"all {value.numel():,}" if picked is None else f"{int(picked.sum()):,} of {value.numel():,}"
+        return value, f"{count} entries"
     if constraint.name in handed:
         value, words = _given(constraint, handed[constraint.name]), "given"
     elif constraint.spec.function is not None:
@@ -134,7 +136,8 @@ def _check(constraint: Constraint, value: Tensor | None) -> _Check | None:
     active = _active_share(constraint.bound, value) if constraint.measure is not None else None
     violated = outside != 0
     points = violated.reshape(1 if constraint.spec.per == "value" else len(violated), -1).any(1)
-    worst, share = float(outside.max()), float(violated.float().mean())
+    picked = picked_entries(constraint.bound, value) if constraint.measure is not None else None
+    worst, share = float(outside.max()), _share(violated, picked) or 0.0
     return _Check(worst, share, active, int(points.sum()), len(points))
 
 
@@ -147,7 +150,20 @@ def _active_share(set: Set, value: Tensor) -> float | None:
     for slack in set.slack(value):
         close = slack <= limit
         touching = touching | (close if close.shape == touching.shape else set.sum_units(close.float()) > 0)
-    return float(touching.float().mean())
+    return _share(touching, picked_entries(set, value))
+
+
+def picked_entries(set: Set, value: Tensor) -> Tensor | None:
+    """The entries that a mask picks, where the others are free one by one."""
+    if not isinstance(set, Where) or not set.separable:
+        return None
+    return set.mask.to(value.device).expand_as(value)
+
+
+def _share(hit: Tensor, picked: Tensor | None) -> float | None:
+    """How many of the (picked) units are hit."""
+    counted = hit if picked is None else hit[picked]
+    return float(counted.float().mean()) if counted.numel() else None
 
 
 def _guarantee(constraint: Constraint, checked: _Check | None) -> str:

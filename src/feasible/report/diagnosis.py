@@ -70,7 +70,10 @@ def _numbers(constraint: Constraint, worst: float | None) -> Iterator[str]:
         )
     if isinstance(constraint.measure, SampleDistance) and constraint.spec.tolerance is None:
         tolerance = float(constraint.state["tolerance"])
-        yield f"compared with a tolerance of {tolerance:.3g}, a thousandth of the first value's RMS"
+        yield (
+            f"the samples' mean distance is compared with a tolerance of {tolerance:.3g}, a thousandth of the first "
+            "value's RMS"
+        )
 
 
 def _training(problem: Problem, constraint: Constraint, series: Series) -> Iterator[str]:
