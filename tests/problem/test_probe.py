@@ -235,3 +235,32 @@ def test_a_loss_without_a_slope_leaves_the_scale_alone():
         optimizer.step()
     assert float(problem.state_dict()["x.scale"]) == 1
     assert abs(float(x.detach())) < 1
+
+
+@pytest.mark.parametrize("offset", [1e3, -1e4])
+def test_a_constant_in_the_loss_does_not_matter(offset):
+    x = torch.tensor([3.0], dtype=F64, requires_grad=True)
+    problem = fs.Problem([x])
+    handle = problem.require("x", fs.Box(upper=1.0))
+    optimizer = problem.attach(torch.optim.Adam([x], lr=0.01))
+    for _ in range(2000):
+        optimizer.zero_grad()
+        problem.loss((x - 2).square().sum() + offset, x=x).backward()
+        optimizer.step()
+    assert float(x.detach()) == pytest.approx(1.0, abs=1e-4)
+    assert float(handle.multiplier) == pytest.approx(2.0, abs=1e-4)
+
+
+def test_a_flat_start_is_left_again():
+    """The entropy of equal logits has no slope: the loss itself says how large it is."""
+    logits = torch.zeros(6, dtype=F64, requires_grad=True)
+    faces = torch.arange(1.0, 7.0, dtype=F64)
+    problem = fs.Problem([logits])
+    handle = problem.require("mean", fs.Equal(4.5))
+    optimizer = problem.attach(torch.optim.Adam([logits], lr=0.03))
+    for _ in range(1500):
+        optimizer.zero_grad()
+        p = logits.softmax(0)
+        problem.loss((p * p.log()).sum(), mean=faces @ p).backward()
+        optimizer.step()
+    assert handle.violation < 1e-4

@@ -133,3 +133,30 @@ def test_sets_that_tie_samples_together_are_refused(set, value, per):
     handed = (value, torch.arange(len(value))) if per == "index" else value
     with pytest.raises(ValueError, match="needs a set that speaks of one sample at a time"):
         problem.loss(torch.zeros((), requires_grad=True), rows=handed)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("p", [8.0, 20.0])
+def test_high_powers_neither_overflow_nor_vanish(p, size):
+    value = size * VALUE.float()
+    rows = value.clone().requires_grad_()
+    problem = fs.Problem([rows])
+    by = fs.AugmentedLagrangian(penalty=1.0, dual_lr=1.0)
+    handle = problem.require("rows", fs.NonNegative(), per="sample", by=by, reduction=p, tolerance=0.0)
+    optimizer = problem.attach(torch.optim.SGD([rows], lr=0.0))
+    problem.loss(0 * rows.sum(), rows=rows).backward()
+    optimizer.step()
+    expected = size * float(DISTANCE.pow(p).mean().pow(1 / p))
+    assert float(handle.multiplier) == pytest.approx(expected, rel=1e-4)
+    assert bool(rows.grad.isfinite().all())
+
+
+def test_indices_of_any_whole_type():
+    x = torch.zeros((), requires_grad=True)
+    problem = fs.Problem([x])
+    by = fs.AugmentedLagrangian(penalty=1.0, dual_lr=1.0)
+    handle = problem.require("rows", fs.Equal(0.0), per="index", size=4, by=by)
+    optimizer = problem.attach(torch.optim.SGD([x], lr=0.0))
+    problem.loss(x.sum(), rows=(x + torch.ones(2), torch.tensor([3, 1], dtype=torch.int32))).backward()
+    optimizer.step()
+    assert handle.multiplier.tolist() == [0, 1, 0, 1]

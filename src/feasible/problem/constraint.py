@@ -305,6 +305,8 @@ class Constraint:
         self.history.stack()  # what waits there is this very tensor
         multiplier.mul_((self.state["scale"] / new["scale"]).to(multiplier.dtype))
         self.state.update(new)
+        if isinstance(self.measure, WholeValue):
+            self.measure.forget()
 
     # -- what ranks agree on ------------------------------------------------------------------------
 

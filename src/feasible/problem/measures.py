@@ -118,6 +118,10 @@ class WholeValue(Measure):
         self._has_truth = has_truth
         return reading
 
+    def forget(self) -> None:
+        """The last pull was taken with another state."""
+        self._latest = None
+
     def mean(self, window: Window) -> Tensor:
         """The mean of the true values."""
         return self._true(window.mean())
@@ -262,9 +266,12 @@ def reduce(distance: Tensor, reduction: str | float, width: Tensor | None) -> tu
         loss = torch.where(is_near, distance.square() / (2 * width), distance - width / 2)
         return loss.sum() / count, torch.where(is_near, distance / width, 1.0) / count
     p = float(reduction)
-    mean = distance.pow(p).sum() / count
+    top = distance.max() if len(distance) else distance.sum()
+    top = torch.where(top > 0, top, 1.0)  # powers of shares of the largest neither overflow nor vanish
+    share = distance / top
+    mean = share.pow(p).sum() / count
     base = torch.where(mean == 0, torch.ones_like(mean), mean)
-    return mean.pow(1 / p), base.pow(1 / p - 1) * distance.pow(p - 1) / count
+    return top * mean.pow(1 / p), base.pow(1 / p - 1) * share.pow(p - 1) / count
 
 
 class IndexedSample(Measure):
@@ -305,7 +312,7 @@ class IndexedSample(Measure):
                 f"{name}: indices must be in 0 … {self.size - 1} (size={self.size}), "
                 f"got {int(index.min())} … {int(index.max())}."
             )
-        return Reading(value, index)
+        return Reading(value, index.long())
 
     def template(self, value: Tensor) -> Tensor:
         """A row for each of the N samples, none of them seen yet."""

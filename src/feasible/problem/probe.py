@@ -94,6 +94,10 @@ def outlook(value: Tensor, residual: Tensor, slacks: Iterable[Tensor]) -> Outloo
     return Outlook(direction, torch.where(distance > 0, torch.maximum(distance, least), room), distance > 0)
 
 
+FLAT = 1e-6
+"""A gradient this small beside the loss itself says nothing; a constant added to the loss must not look like it."""
+
+
 class LossSize(NamedTuple):
     """The loss and the norms of its gradient in each leaf."""
 
@@ -113,7 +117,8 @@ def measured(
     remembered = torch.where(ahead.is_outside, largest, state["extent"])
     extent = torch.where(remembered > 0, remembered, largest)
     least = loss.detach().abs().float() / (10 * ahead.weight * extent.square())
-    scale = torch.maximum(loss_norm / (ahead.weight * norm * extent), least)
+    scale = loss_norm / (ahead.weight * norm * extent)
+    scale = torch.where(scale < FLAT * least, least, scale)
     if rate:
         scale = torch.minimum(scale, 1 / (2 * ahead.weight * rate * norm.square()))
     is_valid = scale.isfinite() & (scale > 0)

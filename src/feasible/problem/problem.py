@@ -312,7 +312,7 @@ class Problem:
 
     def _probe(self, task_loss: Tensor, read: Sequence[tuple[Constraint, Reading]]) -> None:
         """In a few early steps, measure how hard the constraints have to pull that leave it to the problem."""
-        due = [(constraint, reading) for constraint, reading in read if constraint.is_probed()]
+        due = [(c, reading) for c, reading in read if reading.value.numel() and c.is_probed()]
         if not due:
             return
         leaves = [slot.leaf for slot in self.slots.values() if slot.leaf.requires_grad]
@@ -322,12 +322,12 @@ class Problem:
         except RuntimeError as error:
             reason = f"the loss cannot be differentiated twice ({error})"
         for constraint, reading in due:
+            constraint.unscaled = reason
             try:
                 if not reason:
                     constraint.probe(reading, loss, leaves, self._clock.plain_rate)
             except RuntimeError as error:
                 constraint.unscaled = f"its value cannot be differentiated twice ({error})"
-            constraint.unscaled = reason or constraint.unscaled
 
     def _measure_reach(self, read: Sequence[tuple[Constraint, Reading]]) -> None:
         """In steps that become ever rarer, see whether the pull of a value arrives at the weights."""
