@@ -213,3 +213,14 @@ def test_batches_without_the_group_neither_pull_nor_move_the_multiplier():
     before = handle.multiplier.clone()
     assert problem.loss(torch.zeros(()), rate=gap).item() == 0
     assert torch.equal(handle.multiplier, before)
+
+
+def test_a_nan_that_does_not_count_spoils_nothing():
+    scores = torch.tensor([0.5, float("nan"), -1.0], requires_grad=True)
+    counted = torch.tensor([True, False, True])
+    rate = rates.selection_rate(scores, where=counted)
+    assert float(rate.truth) == 0.5
+    (gradient,) = torch.autograd.grad(rate.smooth, scores)
+    assert bool(gradient.isfinite().all())
+    assert float(gradient[1]) == 0
+    assert rates.selection_rate(scores).truth.isnan()

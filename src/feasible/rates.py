@@ -224,9 +224,12 @@ def _decisions(
     if smooth not in _STEPS:
         raise ValueError(f'rates: smooth must be "sigmoid" or "hinge", got {smooth!r}.')
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))  # counts in half precision are wrong
-    margin, step = (scores - threshold) / temperature, _STEPS[smooth]
-    truth = torch.where(scores.isnan(), torch.nan, (scores > threshold).to(scores))
-    return Surrogate(step(margin), truth), Surrogate(step(-margin), 1 - truth)
+    # A score that is NaN gives NaN where it counts, and where it does not, no NaN reaches its gradient.
+    lost = scores.isnan()
+    margin, step = (torch.where(lost, threshold, scores) - threshold) / temperature, _STEPS[smooth]
+    truth = torch.where(lost, torch.nan, (scores > threshold).to(scores))
+    selected, rejected = (torch.where(lost, torch.nan, step(sign)) for sign in (margin, -margin))
+    return Surrogate(selected, truth), Surrogate(rejected, 1 - truth)
 
 
 def _masks(scores: Tensor, labels: Tensor, where: Tensor | None) -> tuple[Tensor, Tensor]:
