@@ -44,7 +44,8 @@ class AugmentedLagrangian(Method):
         shrink: the violation stalls where its mean over ``patience`` ticks is larger than this share of the
             mean over the ticks before, and no mere swing or noise around 0.
         patience: that number of ticks.
-        max_penalty: where ρ stops; ten times the first ρ where it is left out.
+        max_penalty: where ρ stops, in units of the measured scale where penalty is left out; ten times the first ρ
+            where it is left out itself.
         per_element: every unit of the set has a ρ of its own, and grows it by its own violation: an entry of a
             separable set, a vector or a matrix of the others, whose entries must share it, since their
             projection is the nearest point in the Euclidean norm only.

@@ -25,7 +25,7 @@ from feasible.problem.history import metrics
 from feasible.problem.measures import Reading
 from feasible.problem.probe import LossSize, is_measured, norms_of_gradients
 from feasible.problem.ranks import is_distributed, total
-from feasible.problem.silence import REACH_STEPS, measure_reach, warn
+from feasible.problem.silence import measure_reach, warn
 from feasible.problem.text import overview
 from feasible.report import Report, make_report
 from feasible.sets import Frozen, Set
@@ -312,10 +312,13 @@ class Problem:
 
     def _probe(self, task_loss: Tensor, read: Sequence[tuple[Constraint, Reading]]) -> None:
         """In a few early steps, measure how hard the constraints have to pull that leave it to the problem."""
-        due = [(c, reading) for c, reading in read if reading.value.numel() and c.is_probed()]
-        if not due:
-            return
+        moving = [
+            (c, reading) for c, reading in read if reading.value.requires_grad and reading.value.numel()
+        ]
+        due = [(constraint, reading) for constraint, reading in moving if constraint.is_probed()]
         leaves = [slot.leaf for slot in self.slots.values() if slot.leaf.requires_grad]
+        if not (due and leaves):
+            return
         reason = ""
         try:
             loss = LossSize(task_loss.detach(), norms_of_gradients(task_loss, None, leaves))
@@ -332,7 +335,7 @@ class Problem:
     def _measure_reach(self, read: Sequence[tuple[Constraint, Reading]]) -> None:
         """In steps that become ever rarer, see whether the pull of a value arrives at the weights."""
         ticks = self._clock.moment.ticks
-        if ticks not in REACH_STEPS or ticks == self._reached_at:
+        if ticks == 0 or not is_measured(ticks) or ticks == self._reached_at:
             return
         self._reached_at = ticks
         leaves = [slot.leaf for slot in self.slots.values() if slot.leaf.requires_grad]

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from feasible.problem.constraint import Constraint
 from feasible.problem.measures import Reading, detached
+from feasible.problem.probe import norms_of_gradients
 
 
 def unheld(constraints: Iterable[Constraint], optimizers: Iterable[Optimizer]) -> list[Constraint]:
@@ -44,11 +45,6 @@ def warn(constraints: Sequence[Constraint], optimizers: Sequence[Optimizer]) -> 
         )
 
 
-REACH_STEPS = frozenset(2**power for power in range(40))
-"""The steps in which the way from a value to the weights is measured: one partial backward pass each, ever rarer."""
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def measure_reach(constraint: Constraint, reading: Reading, leaves: Sequence[Tensor]) -> None:
     """How much of the constraint's pull arrives at the weights; stays on the device.
 
@@ -61,18 +57,9 @@ def measure_reach(constraint: Constraint, reading: Reading, leaves: Sequence[Ten
     with torch.no_grad():
         residual = constraint.bound.residual(detached(value))
     try:
-        gradients = torch.autograd.grad(
-            value, leaves, residual.to(value.dtype), retain_graph=True, allow_unused=True
-        )
+        norms = [norm for norm in norms_of_gradients(value, residual, leaves) if norm is not None]
     except RuntimeError:
         return
     with torch.no_grad():
-        norms = [
-            torch.linalg.vector_norm(_dense(one).float()).to(residual) for one in gradients if one is not None
-        ]
-        total = torch.linalg.vector_norm(torch.stack(norms)) if norms else residual.new_zeros(())
-        constraint.reach = torch.stack([total, torch.linalg.vector_norm(residual)])
-
-
-def _dense(gradient: Tensor) -> Tensor:
-    return gradient.coalesce().values() if gradient.is_sparse else gradient
+        arrived = torch.linalg.vector_norm(torch.stack(norms)) if norms else residual.new_zeros(())
+        constraint.reach = torch.stack([arrived.to(residual), torch.linalg.vector_norm(residual)])
