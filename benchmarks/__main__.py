@@ -27,12 +27,12 @@ PEERS = (
 PAGE = """# Benchmarks
 
 Written by `python -m benchmarks --write docs/benchmarks.md`; `make benchmarks` installs the peers and prints the same
-lines. Both sides of a row ran together. A number is the time of `feasible` over the time of the peer:
-below 1, `feasible` is faster. All are medians of pairs that take turns, in process time and on one thread, with the quartiles beside them: read the
-ratios, not the times, and expect others on another machine. Where a goal was set, it is named, and where it was missed
-that is said. Compilation of JAX and conversions of its inputs are not counted. Errors are against the textbook's
-algorithm in float64. chop projects vectors, so it is called row by row, and it is loaded without torchvision, which it
-needs for its examples alone; scipy's isotonic regression takes one row at a time, too.
+lines. Both sides of a row ran together. A number is the time of `feasible` over the time of the peer: below 1,
+`feasible` is faster. All are medians of pairs that take turns, in process time and on one thread, with the quartiles
+beside them: read the ratios, not the times, and expect others on another machine. Where a goal was set, it is named,
+and where it was missed that is said. Compilation of JAX and conversions of its inputs are not counted. Errors are
+against the textbook's algorithm in float64. chop projects vectors, so it is called row by row, and it is loaded
+without torchvision, which it needs for its examples alone; scipy's isotonic regression takes one row at a time, too.
 
 {machine}
 
