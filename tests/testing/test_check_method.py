@@ -73,7 +73,7 @@ class Snap(Method):
             step = max(rate, 0.01)
             gradient.copy_((x - set.project(x - step * gradient)) / step)
 
-    def correct(self, slots, moments, set):
+    def correct(self, slots, moments, set, step):
         for slot in slots:
             slot.leaf.copy_(set.project(slot.leaf))
 

@@ -81,7 +81,7 @@ class Barrier(Method):
             (gradient,) = torch.autograd.grad(amount, at)
         return Pull(amount.detach(), gradient)
 
-    def correct(self, slots: Sequence[Slot], moments: Moments, set: Set) -> None:
+    def correct(self, slots: Sequence[Slot], moments: Moments, set: Set, step: int) -> None:
         """The guard: back to the least slack."""
         for slot in slots:
             leaf = slot.leaf

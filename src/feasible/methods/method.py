@@ -86,6 +86,15 @@ class Method(ABC):
     def uninstall(self, slot: Slot, set: Set) -> None:
         """Take back what ``install`` did; the weight keeps its value."""
 
+    def settle(self, slot: Slot, set: Set) -> Tensor:
+        """What the weight becomes at the end of the training; what it is now, unless the method projects."""
+        x = slot.value().detach()
+        return self.start(x, set) if self.guarantee == "projected" else x
+
+    def guarantee_at(self, step: int) -> Guarantee:
+        """What is promised of a weight after so many steps; less than ``guarantee`` while a schedule runs."""
+        return self.guarantee
+
     # -- in the loss -------------------------------------------------------------------------------
 
     def pull(self, mean: Tensor, set: Set, state: State, step: int) -> Pull | None:
@@ -123,8 +132,14 @@ class Method(ABC):
         """Whether ``gradient_`` has anything to do."""
         return False
 
-    def correct(self, slots: Sequence[Slot], moments: Moments, set: Set) -> None:
-        """Mend the weights in place after the optimizer has moved them."""
+    def correct(self, slots: Sequence[Slot], moments: Moments, set: Set, step: int) -> None:
+        """Mend the weights in place after the optimizer has moved them, in step number ``step`` (from 0)."""
+
+    def follow(self, slot: Slot, set: Set, step: int) -> None:
+        """Bring how the weight is stored to where a schedule is after so many steps.
+
+        Called when the weight is declared, after every tick of the clock, and when a checkpoint is loaded.
+        """
 
 
 def attach_gradient(value: Tensor, pull: Pull) -> Tensor:

@@ -99,7 +99,7 @@ class Project(Method):
         """At every so many steps."""
         return (step + 1) % self.every == 0
 
-    def correct(self, slots: Sequence[Slot], moments: Moments, set: Set) -> None:
+    def correct(self, slots: Sequence[Slot], moments: Moments, set: Set, step: int) -> None:
         """Project, and treat the moments of what has moved as the policy says."""
         weights = [slot.leaf for slot in slots]
         if isinstance(set, Frozen):

@@ -81,7 +81,7 @@ class Reparametrize(Method):
         """Only to revive."""
         return self.revive
 
-    def correct(self, slots: Sequence[Slot], moments: Moments, set: Set) -> None:
+    def correct(self, slots: Sequence[Slot], moments: Moments, set: Set, step: int) -> None:
         """Lift flat entries that want to move inside, and keep all from fading beyond hearing."""
         for slot in slots:
             latent, chart = slot.leaf, slot.chart

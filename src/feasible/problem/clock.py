@@ -22,7 +22,7 @@ from feasible.sets import Set
 
 @dataclass(eq=False)
 class Group:
-    """Weights of one set, method, device and dtype (and rate): they are projected together."""
+    """Weights of one set, method, device, dtype and age (and rate): they are projected together."""
 
     method: Method
     set: Set
@@ -138,7 +138,7 @@ def group_weights(constraints: Sequence[Constraint]) -> list[Group]:
         if not (replaces or method.acts_after_step(constraint.bound)):
             continue
         rates = id(constraint.options) if replaces else None
-        key = (method, constraint.bound, slot.leaf.device, slot.leaf.dtype, rates)
+        key = (method, constraint.bound, slot.leaf.device, slot.leaf.dtype, rates, constraint.ticks)
         group = groups.setdefault(key, Group(method, constraint.bound, [], []))
         group.constraints.append(constraint)
         group.slots.append(slot)
@@ -149,8 +149,9 @@ def correct(groups: Sequence[Group], moments: Moments) -> None:
     """Let every method mend its weights."""
     with torch.no_grad():
         for group in groups:
-            if group.method.corrects(group.constraints[0].ticks):
-                group.method.correct(group.slots, moments, group.set)
+            step = group.constraints[0].ticks  # the same for all of them
+            if group.method.corrects(step):
+                group.method.correct(group.slots, moments, group.set, step)
 
 
 class Skips:

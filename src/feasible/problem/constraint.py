@@ -115,6 +115,16 @@ class Constraint:
         self.enabled, self.ticks = on, ticks
 
     @property
+    def follows(self) -> bool:
+        """Whether the method changes how the weight is stored as the training goes on."""
+        return self.slot is not None and type(self.method).follow is not Method.follow
+
+    def follow(self) -> None:
+        """Bring the weight to where the method's schedule is now."""
+        assert self.slot is not None
+        self.method.follow(self.slot, self.bound, self.ticks)
+
+    @property
     def sign(self) -> float:
         """−1 where the weight's optimizer maximises."""
         return -1.0 if self.options.get("maximize") else 1.0
@@ -143,6 +153,7 @@ class Constraint:
         if not torch.equal(start, before):
             slot.write(start)
         method.install(slot, bound)
+        method.follow(slot, bound, self.ticks)
         weight = slot.value().detach()
         self.moved = float(torch.linalg.vector_norm((weight - before).float()))
         self._kind = (weight.dtype, weight.device)

@@ -66,6 +66,7 @@ class Problem:
         self._clock = Clock(self._tick, self._declared_so_far)
         self._pending: dict[str, dict[str, Tensor]] = {}
         self._terms: list[Constraint] = []
+        self._followers: list[Constraint] = []
         self._declared: dict[str, Constraint] = {}
         self._ever_ticked = False
         self._reached_at = -1
@@ -203,6 +204,7 @@ class Problem:
     def refresh(self) -> None:
         """Constraints have come, gone or been switched."""
         self._terms = [constraint for constraint in self.constraints if constraint.has_term]
+        self._followers = [constraint for constraint in self.constraints if constraint.follows]
         self._declared = {constraint.name: constraint for constraint in self.constraints}
         self._clock.replan()
 
@@ -380,8 +382,15 @@ class Problem:
             for constraint in self._terms:
                 if constraint.enabled:
                     constraint.tick(full, skipped)
-        moment.ticks += 1
+            moment.ticks += 1
+            self._follow()
         self._clock.close_window()
+
+    def _follow(self) -> None:
+        """Schedules of weights whose storage changes with them."""
+        for constraint in self._followers:
+            if constraint.enabled and not self.finished:
+                constraint.follow()
 
     def _agree(self) -> None:
         """In the few steps in which every rank has measured something by itself, they average it."""
@@ -464,13 +473,15 @@ class Problem:
     def _settle(self, constraint: Constraint) -> None:
         slot, method = constraint.slot, constraint.method
         assert slot is not None
-        if method.guarantee == "projected" and slot.chart is None:
-            settled = method.start(slot.leaf, constraint.bound)
-            if not torch.equal(settled, slot.leaf):
-                slot.write(settled)
-        if slot.chart is not None and method.latent:
+        # Under another method's chart (a soft one, which comes along) nothing has to be settled.
+        if slot.chart is not None and not method.latent:
+            return
+        settled = method.settle(slot, constraint.bound)
+        if slot.chart is not None:
             constraint.saturation = float(slot.chart.saturated(slot.leaf).float().mean())
             self._uninstall(constraint)
+        if not torch.equal(settled, slot.leaf):
+            slot.write(settled)
 
     def _uninstall(self, constraint: Constraint) -> None:
         slot = constraint.slot
@@ -487,8 +498,8 @@ class Problem:
         with torch.no_grad():
             for constraint in self.constraints:
                 slot = constraint.slot
-                if slot is not None and constraint.enabled and constraint.method.guarantee == "projected":
-                    settled[slot.name] = constraint.method.start(slot.value().detach(), constraint.bound)
+                if slot is not None and constraint.enabled and constraint.method.hard:
+                    settled[slot.name] = constraint.method.settle(slot, constraint.bound)
         return plain_state.plain_state_dict(self.model, self.slots, settled)
 
     # -- checkpoints -------------------------------------------------------------------------------
@@ -522,6 +533,8 @@ class Problem:
                 else:
                     checkpoint.restore(constraint, saved)
         self.refresh()
+        with torch.no_grad():
+            self._follow()
         self._ever_ticked = False
 
     def _save_with_optimizer(self, optimizer: Optimizer, state: dict[str, Any]) -> None:

@@ -172,7 +172,7 @@ def _guarantee(constraint: Constraint, checked: _Check | None) -> str:
     holds = checked.worst == 0
     if constraint.slot is None:
         return "at these points" if holds else "encouraged"
-    promised = constraint.method.guarantee
+    promised = constraint.method.guarantee_at(constraint.ticks)
     if promised == "encouraged":
         return "exact" if holds and constraint.bound.exact else "encouraged"
     if not holds:

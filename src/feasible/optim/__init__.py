@@ -1,0 +1,3 @@
+"""Optimizers with curvature or geometry of their own for weights under sets."""
+
+__all__: list[str] = []
