@@ -76,7 +76,7 @@ def build_model(model: ModelTable, dataset: Dataset, seed: int = 0) -> nn.Sequen
         torch.manual_seed(seed)
         for index, (inputs, outputs) in enumerate(itertools.pairwise(widths), start=1):
             layers[f"hidden{index}"] = nn.Linear(inputs, outputs, bias=model.bias)
-            layers[f"activation{index}"] = ACTIVATIONS[model.activation]()
+            layers[f"activation{index}"] = ACTIVATIONS[model.activations[index - 1]]()
         layers["head"] = nn.Linear(widths[-1], dataset.outputs, bias=model.bias)
         layers["output"] = OUTPUTS[model.output]()
     return nn.Sequential(layers)
@@ -91,7 +91,7 @@ def output_range(model: ModelTable, network: nn.Sequential) -> tuple[Tensor, Ten
     head = network.get_submodule("head")
     assert isinstance(head, nn.Linear)
     weight = head.weight.detach()
-    low, high = RANGES[model.activation] if model.hidden else (-torch.inf, torch.inf)
+    low, high = RANGES[model.activations[-1]] if model.hidden else (-torch.inf, torch.inf)
     bias = torch.zeros(()) if head.bias is None else head.bias.detach()
     lowest = _bound_sum(weight.clamp_min(0), low) + _bound_sum(weight.clamp_max(0), high) + bias
     highest = _bound_sum(weight.clamp_min(0), high) + _bound_sum(weight.clamp_max(0), low) + bias

@@ -48,6 +48,9 @@ def parse_rule(table: ConstraintTable, by: Method | None = None) -> Rule:
     """The rule that a ``[[constraints]]`` table describes."""
     with inside("set"):
         bound = parse_set(table.set)
+    if table.mask is not None:
+        with inside("mask"):
+            bound = _masked(bound, table.mask)
     per = table.per if table.value == "prediction" else "value"  # of all rows together
     return Rule(
         table.title,
@@ -61,6 +64,17 @@ def parse_rule(table: ConstraintTable, by: Method | None = None) -> Rule:
         table.average,
         by,
     )
+
+
+def _masked(bound: Set, mask: tuple[Any, ...]) -> Set:
+    """The set on the entries that the mask picks."""
+    try:
+        picked = torch.tensor(mask)
+        if picked.dtype is not torch.bool:
+            raise ValueError(f"mask must be lists of true and false, got {mask[0]!r} in it.")
+        return bound.where(picked)
+    except (TypeError, ValueError) as error:
+        raise InputError(" ".join(str(error).split())) from error
 
 
 def parse_set(table: Named) -> Set:

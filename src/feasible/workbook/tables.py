@@ -23,6 +23,7 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Named = str | dict[str, Any]
 """A set or a method: its name, or a table of its ``name`` and arguments."""
+Activation = Literal["relu", "tanh", "sigmoid", "softplus", "elu", "silu", "identity"]
 
 
 class Table(BaseModel):
@@ -70,9 +71,25 @@ class ModelTable(Table):
     """``[model]``: a multilayer perceptron, layers ``hidden1``, ``hidden2``, … and ``head``."""
 
     hidden: Widths = (32,)
-    activation: Literal["relu", "tanh", "sigmoid", "softplus", "elu", "silu", "identity"] = "relu"
+    activation: Activation | Annotated[tuple[Activation, ...], BeforeValidator(as_tuple)] = "relu"
+    """One for all hidden layers, or a list with one for each."""
     output: Literal["linear", "exp", "softplus", "relu", "square", "sigmoid"] = "linear"
     bias: bool = True
+
+    @property
+    def activations(self) -> tuple[Activation, ...]:
+        """The activation behind each hidden layer."""
+        one = self.activation
+        return (one,) * len(self.hidden) if isinstance(one, str) else one
+
+    @model_validator(mode="after")
+    def _one_activation_a_layer(self) -> Self:
+        if len(self.activations) != len(self.hidden):
+            message = (
+                f"activation must be one name, or a list of {len(self.hidden)}: one for each hidden layer"
+            )
+            raise PydanticCustomError("activations", "{message}", {"message": message})
+        return self
 
 
 class TrainingTable(Table):
@@ -108,6 +125,8 @@ class ConstraintTable(Table):
     name: str | None = None
     weights: str | None = None
     """A pattern over parameter names, such as ``"*.weight"``."""
+    mask: Annotated[tuple[Any, ...], BeforeValidator(as_tuple)] | None = None
+    """Lists of true and false: which entries of the weights (or of every row) the set speaks of."""
     value: Literal["prediction", "expectation"] | None = None
     """The network's output, in units of ``target_unit``; or the target's mean, with the output as probability."""
     rate: RateTable | None = None
