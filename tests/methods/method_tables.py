@@ -105,6 +105,7 @@ METHODS = [
     MethodCase(fs.PenaltyBarrier(), finds_multipliers=True, rate=0.05),
     MethodCase(fs.Project()),
     MethodCase(fs.Reparametrize()),
+    MethodCase(fs.SoftmaxAnneal(10)),
 ]
 
 

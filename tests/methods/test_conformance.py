@@ -39,6 +39,28 @@ STRAIGHT = (
 SINKING = ("the_task_is_still_learned",)
 """The term is negative inside the set and sinks with its multipliers: the sum with the task's loss may grow."""
 
+RELAXED = (
+    fs.OneHot(),
+    fs.OneHot(dim=0),
+    fs.OneHot(dim=None),
+    fs.OneHot().where(torch.tensor([True, False, True])),
+    fs.OneHot().flatten(0),
+    fs.FiniteSet([-1, 0, 1]),
+    fs.Integers(0, 2).where(torch.tensor([[True, False, True], [False, True, True]])),
+    fs.Candidates(torch.arange(24.0).reshape(4, 2, 3).sin()),
+    fs.Integers(),
+    fs.Simplex(),
+)
+"""Sets with a relaxation, and two without."""
+COOLING = ("weights_that_need_no_change_keep_their_bits",)
+"""The weight moves with the temperature alone."""
+OWN_SEEDS = (
+    "trainings_do_not_disturb_each_other",
+    "weights_do_not_disturb_each_other",
+    "steps_that_never_come_change_nothing",
+)
+"""Every declaration draws a seed of its own."""
+
 CASES = [
     MethodCase(
         fs.Project(),
@@ -175,6 +197,21 @@ CASES = [
             ),
         ],
     ),
+    MethodCase(
+        fs.SoftmaxAnneal(10),
+        RELAXED,
+        holds="finally",
+        skip=COOLING,
+        rejects=[
+            (lambda: fs.SoftmaxAnneal(0), "SoftmaxAnneal: steps must be a positive integer, got 0"),
+            (lambda: fs.SoftmaxAnneal(2.5), "steps must be a positive integer, got 2.5"),
+            (lambda: fs.SoftmaxAnneal(5, first=0.0), "first must be positive and finite, got 0.0"),
+            (lambda: fs.SoftmaxAnneal(5, last=float("nan")), "last must be positive and finite, got nan"),
+            (lambda: fs.SoftmaxAnneal(5, first=0.1, last=0.2), "last must be at most first"),
+            (lambda: fs.SoftmaxAnneal(5, noise=-1.0), "noise must be ≥ 0 and finite, got -1.0"),
+        ],
+    ),
+    MethodCase(fs.SoftmaxAnneal(10, noise=0.5), RELAXED, holds="finally", skip=[*COOLING, *OWN_SEEDS]),
     MethodCase(fs.PenaltyBarrier(1.0, 0.1), STRAIGHT, solves=1e-4, steps=3000, rate=0.05, skip=SINKING),
 ]
 

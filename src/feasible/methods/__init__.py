@@ -8,6 +8,7 @@ from feasible.methods import (
     penalty_barrier,
     project,
     reparametrize,
+    softmax_anneal,
     squared_slack,
 )
 from feasible.methods.augmented_lagrangian import *
@@ -18,6 +19,7 @@ from feasible.methods.penalty import *
 from feasible.methods.penalty_barrier import *
 from feasible.methods.project import *
 from feasible.methods.reparametrize import *
+from feasible.methods.softmax_anneal import *
 from feasible.methods.squared_slack import *
 
 # Each file names what it offers; nothing has to be repeated here.
@@ -30,5 +32,6 @@ __all__ = [
     *penalty_barrier.__all__,
     *project.__all__,
     *reparametrize.__all__,
+    *softmax_anneal.__all__,
     *squared_slack.__all__,
 ]

@@ -48,6 +48,8 @@ class Method(ABC):
     """Whether it learns a multiplier; over samples it then works on their reduced distance."""
     needs: ClassVar[tuple[str, ...]] = ()
     """The optional functions of a set that it uses."""
+    on_saturation: ClassVar[str] = "are saturated and no longer learn; Reparametrize(revive=True)"
+    """What the report says of entries that no longer answer to their coordinates."""
     convex_only: ClassVar[bool] = False
     """Whether a non-convex set is refused rather than served as a heuristic."""
 

@@ -98,6 +98,8 @@ class Slot:
             restored = self.original.to(device=final.device, dtype=final.dtype)
             if restored is not self.original:
                 restored = nn.Parameter(restored, requires_grad=latent.requires_grad)
+            if restored.shape != final.shape:  # coordinates of another shape have taken its storage
+                restored.set_(torch.empty_like(final))  # type: ignore[call-overload]
             restored.copy_(final)
             restored.grad = None
         for module, attribute in self.owners:

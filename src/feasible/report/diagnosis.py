@@ -55,14 +55,15 @@ def _state(problem: Problem, constraint: Constraint) -> Iterator[str]:
 def _numbers(constraint: Constraint, worst: float | None) -> Iterator[str]:
     """What the numbers of the row do not say."""
     if constraint.moved > 0:
-        yield f"the weight was moved by {constraint.moved:.3g} to start inside"
+        inside = constraint.method.guarantee_at(0) != "encouraged"
+        yield f"the weight was moved by {constraint.moved:.3g} to start {'inside' if inside else 'with'}"
     if constraint.nonfinite:
         yield f"{constraint.nonfinite} terms were not finite; multipliers ignored them"
     if worst is not None and math.isnan(worst):
         yield "holds NaN"
     saturation = saturation_of(constraint)
     if saturation:
-        yield f"{saturation:.1%} of the entries are saturated and no longer learn; Reparametrize(revive=True)"
+        yield f"{saturation:.1%} of the entries {constraint.method.on_saturation}"
     if constraint.unscaled:
         yield (
             f"how hard it has to pull could not be measured: {constraint.unscaled}. Give the method its numbers, "

@@ -110,6 +110,7 @@ class Where(Wrapping):
             "chart",
             "tangent",
             "support",
+            "relaxation",
         ) and self.inner.offers(capability)
 
     def slack(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -140,6 +141,10 @@ class Where(Wrapping):
     def chart(self, kind: str | None = None) -> Chart:
         """The inner chart on the picked entries."""
         return WhereChart(cast(Chart, self.inner.chart(kind)), self.mask)
+
+    def relaxation(self) -> Chart:
+        """The inner relaxation on the picked entries."""
+        return WhereChart(cast(Chart, self.inner.relaxation()), self.mask)
 
     def _safe(self, x: Tensor) -> Tensor:
         """Free entries replaced by members, so that no barrier sees them."""
@@ -244,8 +249,8 @@ class Flatten(Wrapping):
         return self.inner.sample(flat, generator).reshape(tuple(shape))
 
     def offers(self, capability: str) -> bool:
-        """As the inner set."""
-        return self.inner.offers(capability)
+        """As the inner set; a relaxation where its coordinates have the weight's shape."""
+        return self.inner.offers(capability) and (capability != "relaxation" or self.relaxes_in_place)
 
     def _per_unit(self, value: Tensor, x: Tensor) -> Tensor:
         return value.reshape(x.shape) if value.shape == self._flat(x).shape else value
@@ -295,6 +300,12 @@ class Flatten(Wrapping):
     def chart(self, kind: str | None = None) -> Chart:
         """The inner chart."""
         return FlattenChart(cast(Chart, self.inner.chart(kind)), self.start_dim)
+
+    def relaxation(self) -> Chart:
+        """The inner relaxation."""
+        if not self.offers("relaxation"):
+            raise self._lacks("relaxation", "the inner set has none with coordinates of the weight's shape")
+        return FlattenChart(cast(Chart, self.inner.relaxation()), self.start_dim)
 
 
 def check_mask(mask: object) -> None:

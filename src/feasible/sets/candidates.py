@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from feasible.sets.precision import roundoff, widest
+from feasible.sets.relaxations import CandidatesRelaxation
 from feasible.sets.selection import without_slope
 from feasible.sets.units import Vectors, keep_members, precise_norm
 
@@ -44,6 +45,7 @@ class Candidates(Vectors):
     discrete = True
     exact = True
     default_method = None
+    relaxes_in_place = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tensors", _distinct(_stacked(self.tensors)))
@@ -106,6 +108,15 @@ class Candidates(Vectors):
         slopes = self._per_candidate(gradient.detach(), _products)
         best = self._take(slopes.argmin(), gradient)
         return torch.where(gradient.isnan().any(), torch.full_like(best, math.nan), best)
+
+    def distances(self, x: Tensor) -> Tensor:
+        """The distance of ``x`` to each candidate, in float64 where the device has it."""
+        self.check_shape(x.shape)
+        return self._per_candidate(x, _distances)
+
+    def relaxation(self) -> CandidatesRelaxation:
+        """Their mean under one softmax over all of them."""
+        return CandidatesRelaxation(self)
 
     def members(self, shape: Sequence[int]) -> Iterator[Tensor]:
         """The candidates, in their order."""

@@ -11,6 +11,7 @@ from typing import Self, final
 import torch
 from torch import Tensor
 
+from feasible.sets.relaxations import OneHotRelaxation
 from feasible.sets.selection import keep_largest, keep_zeros, without_slope
 from feasible.sets.units import Vectors, along, is_plain_cpu
 
@@ -67,6 +68,10 @@ class OneHot(Vectors):
     def lmo(self, gradient: Tensor) -> Tensor:
         """1 at the smallest gradient, the first of several."""
         return along(self.dim, -gradient.detach(), _one_at_largest)
+
+    def relaxation(self) -> OneHotRelaxation:
+        """The softmax of coordinates."""
+        return OneHotRelaxation(self)
 
     def members(self, shape: Sequence[int]) -> Iterator[Tensor]:
         """All of them: the last vector's 1 moves fastest, from the first entry to the last."""

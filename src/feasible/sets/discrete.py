@@ -15,6 +15,7 @@ from feasible.sets.cells import cell, cuts_between, rounded_down
 from feasible.sets.elementwise import Box, Interval
 from feasible.sets.fixed import Frozen
 from feasible.sets.precision import normal
+from feasible.sets.relaxations import NearestRelaxation
 from feasible.sets.selection import keep_zeros, without_slope
 from feasible.sets.set import Set
 from feasible.sets.units import Elementwise
@@ -23,6 +24,8 @@ __all__ = ["FiniteSet", "Integers"]
 
 _SHOWN = 16
 """Longer lists of values are shown by their length."""
+_LISTED = 256
+"""Longer ranges of whole numbers are not listed for every entry."""
 
 
 class Lattice(Elementwise):
@@ -150,6 +153,10 @@ class FiniteSet(Lattice):
         index = torch.randint(len(self.numbers), tuple(shape), generator=generator, device=device)
         return torch.tensor(self.numbers, device=device)[index]
 
+    def relaxation(self) -> NearestRelaxation:
+        """For each entry the mean of the values, the nearer ones counting more."""
+        return NearestRelaxation(self, self.numbers)
+
     def members(self, shape: Sequence[int]) -> Iterator[Tensor]:
         """All of them in lexicographic order, in the dtype that the set is bound to, else in the default one."""
         values = torch.tensor(self.numbers) if self.table is None else self.table[:-1]
@@ -198,6 +205,8 @@ class Integers(Lattice):
         """Lists, counts and linear minima need two bounds."""
         if capability in ("members", "count", "lmo"):
             return self.lower is not None and self.upper is not None
+        if capability == "relaxation":
+            return self.lower is not None and self.upper is not None and self.upper - self.lower < _LISTED
         return super().offers(capability)
 
     def bind(self, like: Tensor) -> Self:
@@ -240,6 +249,13 @@ class Integers(Lattice):
         if low is not None:
             return self.project(low + away)
         return self.project(high - away if high is not None else normal(shape, generator) * 4)
+
+    def relaxation(self) -> NearestRelaxation:
+        """As for a list of values; for ranges of up to 256 numbers."""
+        low, high = self._finite_ends("relaxation")
+        if not self.offers("relaxation"):
+            raise self._lacks("relaxation", f"it has {high - low + 1} numbers, and the limit is {_LISTED}")
+        return NearestRelaxation(self, range(low, high + 1))
 
     def members(self, shape: Sequence[int]) -> Iterator[Tensor]:
         """All of them in lexicographic order, where the range is finite."""

@@ -160,6 +160,8 @@ class Picked(Wrapping):
 
     def offers(self, capability: str) -> bool:
         """As the inner set, but free entries are unbounded."""
+        if capability == "relaxation" and not self.relaxes_in_place:
+            return False
         return capability not in ("lmo", "members", "count") and self.inner.offers(capability)
 
     def slack(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -177,6 +179,12 @@ class Picked(Wrapping):
     def chart(self, kind: str | None = None) -> Chart:
         """The inner chart of what is picked."""
         return BlockChart(cast(Chart, self.inner.chart(kind)), self.axes)
+
+    def relaxation(self) -> Chart:
+        """The inner relaxation of what is picked."""
+        if not self.offers("relaxation"):
+            raise self._lacks("relaxation", "the inner set has none with coordinates of the weight's shape")
+        return BlockChart(cast(Chart, self.inner.relaxation()), self.axes)
 
     def support(self, y: Tensor) -> Tensor:
         """The inner support function; +inf where a free entry is asked for more than 0."""

@@ -17,7 +17,18 @@ from feasible.sets.precision import normal, roundoff, widest
 if TYPE_CHECKING:
     from feasible.sets.algebra import Flatten
 
-OPTIONAL = ("slack", "barrier", "interior", "chart", "support", "lmo", "tangent", "members", "count")
+OPTIONAL = (
+    "slack",
+    "barrier",
+    "interior",
+    "chart",
+    "support",
+    "lmo",
+    "tangent",
+    "members",
+    "count",
+    "relaxation",
+)
 """What a set offers only where the mathematics has it; ``Set.offers`` tells."""
 
 
@@ -221,6 +232,10 @@ class Set(ABC):
     def count(self, shape: Sequence[int]) -> int:
         """How many members a tensor of this shape has."""
         raise self._lacks("count of members", "it is not finite")
+
+    def relaxation(self) -> nn.Module:
+        """A chart of means of members, of which one remains as its temperature falls (``Relaxation``)."""
+        raise self._lacks("relaxation", "its members cannot be scored one by one")
 
     def _lacks(self, what: str, why: str) -> UnsupportedError:
         available = [name for name in ("project", *OPTIONAL) if name == "project" or self.offers(name)]

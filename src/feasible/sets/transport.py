@@ -15,6 +15,7 @@ from feasible.sets.balance import balanced, balanced_displacement, nearest_doubl
 from feasible.sets.matrices import SquareMatrices, on_finite
 from feasible.sets.nearest import NearestPoint, nearest_point
 from feasible.sets.precision import roundoff, uniform, wide, widest
+from feasible.sets.relaxations import PermutationRelaxation
 
 __all__ = ["DoublyStochastic", "Permutation"]
 
@@ -139,6 +140,10 @@ class Permutation(SquareMatrices, NearestPoint):
     def lmo(self, gradient: Tensor) -> Tensor:
         """The permutation that collects the smallest sum of gradients."""
         return self.project(-gradient)
+
+    def relaxation(self) -> PermutationRelaxation:
+        """Sinkhorn's doubly stochastic matrix, in the end the exact assignment."""
+        return PermutationRelaxation(self)
 
     def members(self, shape: Sequence[int]) -> Iterator[Tensor]:
         """All permutations, in lexicographic order of the columns that the rows choose."""

@@ -55,6 +55,11 @@ class Wrapping(Set):
         """As the inner set."""
         return self.inner.size
 
+    @property
+    def relaxes_in_place(self) -> bool:
+        """Whether coordinates of the inner relaxation have the weight's shape: all but those of candidates."""
+        return getattr(self.inner, "relaxes_in_place", True)
+
     def tolerance(self, dtype: torch.dtype) -> float:
         """As the inner set."""
         return self.inner.tolerance(dtype)
