@@ -1,3 +1,9 @@
 """Optimizers with curvature or geometry of their own for weights under sets."""
 
-__all__: list[str] = []
+from feasible.optim import projected_lbfgs
+from feasible.optim.projected_lbfgs import *
+
+# Each file names what it offers; nothing has to be repeated here.
+__all__ = [
+    *projected_lbfgs.__all__,
+]
