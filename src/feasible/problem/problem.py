@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -23,6 +23,7 @@ from feasible.problem.declaration import bind, check_kinds, check_spec, check_we
 from feasible.problem.handed import check_names, check_recorded
 from feasible.problem.history import metrics
 from feasible.problem.measures import Reading
+from feasible.problem.polish import Polish, polish
 from feasible.problem.probe import LossSize, is_measured, norms_of_gradients
 from feasible.problem.ranks import is_distributed, total
 from feasible.problem.silence import measure_reach, warn
@@ -63,6 +64,8 @@ class Problem:
         self.constraints: list[Constraint] = []
         self.was_attached = False
         self.finished = False
+        self.recording = True
+        """Whether ``loss`` may note what it sees; not while ``polish`` tries weights out."""
         self._clock = Clock(self._tick, self._declared_so_far)
         self._pending: dict[str, dict[str, Tensor]] = {}
         self._terms: list[Constraint] = []
@@ -286,15 +289,20 @@ class Problem:
         loss = task_loss
         for term in self._evaluate(values, named, task_loss).values():
             loss = loss + term
-        if self._terms and torch.is_grad_enabled():
+        if self._terms and self._records:
             self._clock.watch(loss)
-        if self._keep_every and self._clock.moment.ticks >= self._keep_at and torch.is_grad_enabled():
+        if self._keep_every and self._clock.moment.ticks >= self._keep_at and self._records:
             self._keep(task_loss)
         return loss
 
     def terms(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> dict[str, Tensor]:
         """What each constraint adds to the loss at these values, by name; nothing is recorded."""
         return self._evaluate(values, named)
+
+    @property
+    def _records(self) -> bool:
+        """Whether ``loss`` is part of a training step."""
+        return self.recording and torch.is_grad_enabled()
 
     def _evaluate(
         self, values: Mapping[str, Any] | None, named: Mapping[str, Any], task_loss: Tensor | None = None
@@ -305,7 +313,7 @@ class Problem:
         # Every value is checked before the first is recorded: an error leaves no half-recorded step behind.
         read = [(c, self._read(c, handed)) for c in self._terms if c.enabled]
         record = False
-        if task_loss is not None and torch.is_grad_enabled():
+        if task_loss is not None and self._records:
             record = True
             self._clock.open_window()
             self._measure_reach(read)
@@ -469,6 +477,77 @@ class Problem:
         for optimizer in self._clock.optimizers:
             self._clock.detach(optimizer)
         self.finished = True
+
+    def polish(
+        self,
+        data: Iterable[Any],
+        loss: Callable[[Callable[..., Any], Any], Tensor],
+        optimizer: Optimizer | Callable[[list[Tensor]], Optimizer] | None = None,
+        steps: int = 1000,
+        *,
+        lr: float = 1e-3,
+        metric: Callable[[Callable[..., Any], Any], Any] | None = None,
+        evaluations: int | None = None,
+        seconds: float | None = None,
+    ) -> Polish:
+        """``finish`` for discrete weights: round them, improve them on the true loss, retrain the rest around them.
+
+        1. Every weight in a discrete set moves to the nearest member, whatever its method.
+        2. Single moves (an entry takes another value, a 1 moves, two rows swap, …), then pairs of moves, are
+           accepted while they lower ``mean over batches of loss(call, batch)``. The loss never rises.
+        3. The discrete entries are held, bit for bit, and the other weights are trained on; all other
+           constraints stay enforced.
+
+        Moves are tried in eval mode, on the batches as they are read once (hand in fewer where they do not fit
+        into memory), with the same random numbers for all; training and data order use the model's own mode
+        and ``data`` itself. The same call gives the same weights, unless ``seconds`` cuts it short.
+
+        Args:
+            data: batches of any kind: a list, a ``DataLoader``; an iterator is read once and kept.
+            loss: ``fn(call, batch)``, a scalar, where ``call(*inputs)`` runs the model (of a dict or list of
+                tensors it gives them back). Where values are required without ``fn=``, let it return
+                ``problem.loss(task_loss, name=value)``.
+            optimizer: what retrains the rest: an optimizer that holds it, or a function that makes one from a
+                list of tensors; ``Adam(lr=lr)`` where it is left out.
+            steps: the number of its steps; 0 leaves retraining out.
+            lr: the learning rate of the default.
+            metric: ``fn(call, batch)``, a number that is shown beside the loss, such as an accuracy; held-out
+                data may stand in its place, since only the batch is handed in.
+            evaluations: how often the search may compute the loss on all data; by default as often as small
+                layers need (20,000), and on large layers or much data as often as takes minutes (at least 256).
+            seconds: of the search, at most.
+
+        Returns:
+            The loss, the metric and the number of changed entries after every stage; prints as a table.
+
+        Raises:
+            ValueError: no weight is in a discrete set, there is no data, the loss is no finite scalar, or the
+                optimizer holds nothing that is left to train.
+
+        >>> import torch, feasible as fs
+        >>> w = torch.tensor([0.6, 0.6], requires_grad=True)
+        >>> problem = fs.Problem({"w": w})
+        >>> _ = problem.constrain("w", fs.FiniteSet([0, 1]), by=fs.Penalty(1.0))
+        >>> polished = problem.polish([torch.tensor([1.0, 1.1])], lambda call, x: (call()["w"] @ x - 1) ** 2)
+        >>> w.tolist()
+        [1.0, 0.0]
+        >>> [(stage.name, round(stage.loss, 2)) for stage in polished.stages]
+        [('as trained', 0.07), ('rounded', 1.21), ('single moves', 0.0), ('pairs of moves', 0.0)]
+
+        Source: Nagel et al., *Up or down? Adaptive rounding for post-training quantization* (2020) on what
+        rounding loses; the search is k-opt (Lin & Kernighan, 1973) with k ≤ 2.
+        """
+        return polish(
+            self,
+            data,
+            loss,
+            optimizer,
+            steps,
+            lr=lr,
+            metric=metric,
+            evaluations=evaluations,
+            seconds=seconds,
+        )
 
     def _settle(self, constraint: Constraint) -> None:
         slot, method = constraint.slot, constraint.method
