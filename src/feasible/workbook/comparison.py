@@ -14,7 +14,7 @@ from feasible.workbook.configuration import Experiment
 from feasible.workbook.data import Dataset
 from feasible.workbook.errors import InputError
 from feasible.workbook.naming import value_key
-from feasible.workbook.training import RunResult
+from feasible.workbook.results import RunResult
 
 Column = dict[str, str]
 Runs = Sequence[Mapping[str, Any]]
@@ -38,28 +38,28 @@ METRICS = {
 """By the task of the data."""
 
 
-def _column(key: str, label: str, help: str, format: str) -> Column:
+def column(key: str, label: str, help: str, format: str) -> Column:
+    """A column of the table: where its numbers stand, and how they are shown."""
     return {"key": key, "label": label, "help": help, "format": format}
 
 
-OBEYS = _column(
+OBEYS = column(
     "feasible", "obeys", "seeds whose final network obeys every rule, on weights and training rows", "text"
 )
-WORST = _column("worst_violation", "worst violation", "largest distance, on weights and training rows", ".2g")
-WORST_HELD_OUT = _column(
-    "test_worst_violation", "worst held-out", "largest distance, on held-out rows", ".2g"
-)
-SHARE_HELD_OUT = _column(
+WORST = column("worst_violation", "worst violation", "largest distance, on weights and training rows", ".2g")
+WORST_HELD_OUT = column("test_worst_violation", "worst held-out", "largest distance, on held-out rows", ".2g")
+SHARE_HELD_OUT = column(
     "test_share_violated", "held-out violated", "share of held-out rows that break a rule", ".1%"
 )
-GAP = _column("gap", "gap to optimum", "training loss above that of the known solution", ".1e")
-KNOWN = _column("known_distance", "from known weights", "largest distance to the known solution's", ".1e")
-DEAD = _column(
+GAP = column("gap", "gap to optimum", "training loss above that of the known solution", ".1e")
+KNOWN = column("known_distance", "from known weights", "largest distance to the known solution's", ".1e")
+DEAD = column(
     "dead_weights", "dead weights", "share of reparametrized weights that no longer learn: no slope", ".1%"
 )
-TIME = _column("milliseconds_per_step", "ms/step", "processor time of a training step, median", ".2f")
-GUARANTEE = _column("guarantee", "guarantee", "what is known to hold, and how far it was checked", "text")
-AT_BOUND = _column("at_bound", "at a bound", "share of weights that lie exactly on a bound", ".1%")
+ROUNDED = column("rounded_metric", "rounded only", "the same before polishing, rounding alone", ".1%")
+TIME = column("milliseconds_per_step", "ms/step", "processor time of a training step, median", ".2f")
+GUARANTEE = column("guarantee", "guarantee", "what is known to hold, and how far it was checked", "text")
+AT_BOUND = column("at_bound", "at a bound", "share of weights that lie exactly on a bound", ".1%")
 
 
 def summarise(experiment: Experiment, dataset: Dataset, results: Sequence[RunResult]) -> dict[str, Any]:
@@ -101,6 +101,7 @@ def columns_of(experiment: Experiment, dataset: Dataset) -> list[Column]:
     outputs = any(constraint.weights is None for constraint in experiment.constraints)
     candidates = [
         (_metric_column(dataset, "test"), True),
+        ({**ROUNDED, "format": metric_of(dataset).format}, experiment.polish is not None),
         (OBEYS, True),
         *((found, True) for found in _value_columns(experiment, dataset)),
         (GAP, experiment.known.loss is not None),
@@ -126,8 +127,8 @@ def _metric_column(dataset: Dataset, rows: str) -> Column:
     metric = metric_of(dataset)
     where = {"test": "held-out", "train": "training"}[rows]
     if not dataset.is_held_out:
-        return _column(f"{rows}_metric", metric.name, metric.meaning, metric.format)
-    return _column(
+        return column(f"{rows}_metric", metric.name, metric.meaning, metric.format)
+    return column(
         f"{rows}_metric", f"{rows} {metric.name}", f"{metric.meaning}, on {where} rows", metric.format
     )
 
@@ -137,9 +138,9 @@ def _value_columns(experiment: Experiment, dataset: Dataset) -> Iterator[Column]
     for rule in experiment.constraints:
         if rule.weights is None and rule.value != "prediction":
             style, title = ".1%" if rule.rate else ".5f", rule.title
-            yield _column(value_key("value", title), title, f"{title}, on training rows", style)
+            yield column(value_key("value", title), title, f"{title}, on training rows", style)
             if dataset.is_held_out:
-                yield _column(
+                yield column(
                     value_key("test_value", title), f"test {title}", f"{title}, on held-out rows", style
                 )
 

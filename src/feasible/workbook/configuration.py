@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import tomlkit
 from pydantic import BeforeValidator, Field
 
 from feasible.methods import Method
 from feasible.workbook.errors import InputError, Key, closest, inside
-from feasible.workbook.origin import Origin
+from feasible.workbook.plan import Plan, check_method_names
 from feasible.workbook.reading import read_toml
 from feasible.workbook.rules import Rule, parse_method, parse_rule
+from feasible.workbook.solving import SolvingExperiment, load_solving
 from feasible.workbook.tables import (
-    BudgetTable,
     ConstraintTable,
     DataTable,
     KnownTable,
     MethodTable,
     ModelTable,
     Named,
-    QuickTable,
+    PolishTable,
+    SearchTable,
     Table,
     TrainingTable,
     as_tuple,
@@ -40,8 +39,6 @@ EXPERIMENTS = Path(__file__).parent / "experiments"
 
 T = TypeVar("T", bound=Table)
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-
 
 @dataclass(frozen=True)
 class Variant:
@@ -55,6 +52,8 @@ class Variant:
     """What must hold, the same for every row; ``by`` says how this row enforces it."""
     own_rules: tuple[Rule, ...] = ()
     """What this row enforces on top of that."""
+    polish: PolishTable | None = None
+    search: SearchTable | None = None
 
     def places(self) -> Iterator[tuple[Key, Rule]]:
         """All its rules, each with its key in the file."""
@@ -64,24 +63,16 @@ class Variant:
             yield ("methods", self.name, "constraints", index), rule
 
 
-class Experiment(Table):
+class Experiment(Plan):
     """A TOML file: data, model, training, constraints, methods to compare, budget."""
 
-    name: str
-    title: str = ""
-    description: str = ""
     data: DataTable
     model: ModelTable = ModelTable()
     training: TrainingTable = TrainingTable()
     constraints: Annotated[tuple[ConstraintTable, ...], BeforeValidator(as_tuple)] = ()
     methods: dict[str, MethodTable] = Field(default_factory=dict)
-    budget: BudgetTable = BudgetTable()
-    quick: QuickTable = QuickTable()
     known: KnownTable = KnownTable()
-    origin: Origin = Field(default=Origin("the experiment"), exclude=True, repr=False)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Experiment) and self.model_dump() == other.model_dump()
+    polish: PolishTable | None = None
 
     def variants(self) -> tuple[Variant, ...]:
         """The rows of the comparison, the unconstrained one first."""
@@ -89,25 +80,11 @@ class Experiment(Table):
         with self.origin.placing():
             return tuple(self._variant(name) for name in names)
 
-    def with_seeds(self, seeds: Sequence[int]) -> Experiment:
-        """The same experiment over these seeds."""
-        budget = validate(BudgetTable, {**self.budget.model_dump(), "seeds": tuple(seeds)})
-        return self.model_copy(update={"budget": budget})
-
-    def quickened(self) -> Experiment:
-        """The same experiment with the budget of ``[quick]``."""
-        epochs = self.quick.epochs or max(1, self.budget.epochs // 5)
-        update = {"seeds": self.quick.seeds, "epochs": epochs}
-        return self.model_copy(update={"budget": self.budget.model_copy(update=update)})
-
-    def to_toml(self) -> str:
-        """The resolved configuration, every default written out; it loads again to an equal experiment."""
-        tables = self.model_dump(exclude_none=True)
-        tables["constraints"] = [table.model_dump(exclude_defaults=True) for table in self.constraints]
-        tables["methods"] = {
-            name: table.model_dump(exclude_defaults=True) for name, table in self.methods.items()
-        }
-        return tomlkit.dumps(_plain(tables))
+    def tables(self) -> dict[str, Any]:
+        """All tables; constraints and methods without their defaults."""
+        constraints = [table.model_dump(exclude_defaults=True) for table in self.constraints]
+        methods = {name: table.model_dump(exclude_defaults=True) for name, table in self.methods.items()}
+        return {**super().tables(), "constraints": constraints, "methods": methods}
 
     def _variant(self, name: str) -> Variant:
         table = self.methods.get(name, MethodTable(label="unconstrained"))
@@ -118,17 +95,26 @@ class Experiment(Table):
             _override(self.training, table.training, ("methods", name, "training")),
             tuple(self._rules(name, table)),
             tuple(_own_rules(name, table)),
+            self.polish,
+            table.search,
         )
 
     def _rules(self, name: str, table: MethodTable) -> Iterator[Rule]:
-        chosen = _methods_by_rule(table.by, [c.title for c in self.constraints], ("methods", name, "by"))
+        titles = [constraint.title for constraint in self.constraints]
+        # What a search has found is held: it is a member, and projection leaves it as it is.
+        by = "Project" if table.search is not None else table.by
+        chosen = _methods_by_rule(by, titles, ("methods", name, "by"))
         for index, constraint in enumerate(self.constraints):
             with inside("constraints", index):
                 rule = parse_rule(constraint, chosen.get(constraint.title))
             yield rule if rule.is_one_value else dataclasses.replace(rule, per=table.per or rule.per)
 
 
-def load_experiment(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+AnyExperiment = Experiment | SolvingExperiment
+"""Networks that are trained on data, or a problem that solvers are compared on."""
+
+
+def load_experiment(path_or_name: str | Path, overrides: Sequence[str] = ()) -> AnyExperiment:
     """An experiment from a TOML file, or a shipped one by its name.
 
     Args:
@@ -141,8 +127,11 @@ def load_experiment(path_or_name: str | Path, overrides: Sequence[str] = ()) -> 
     path = _find(path_or_name)
     raw, origin = read_toml(path, overrides)
     raw.setdefault("name", path.stem)
+    if "problem" in raw:
+        return load_solving(raw, origin)
     with origin.placing():
         experiment = validate(Experiment, raw)
+        check_method_names(experiment.methods)
         _check_names(experiment)
         is_override = ("data", "source") in origin.overrides
         data = _absolute_source(experiment.data, Path.cwd() if is_override else path.parent)
@@ -151,7 +140,7 @@ def load_experiment(path_or_name: str | Path, overrides: Sequence[str] = ()) -> 
     return experiment
 
 
-def list_experiments() -> list[Experiment]:
+def list_experiments() -> list[AnyExperiment]:
     """The shipped experiments, by name."""
     return [load_experiment(path) for path in sorted(EXPERIMENTS.glob("*.toml"))]
 
@@ -177,7 +166,9 @@ def load_rules(path: str | Path) -> list[Rule]:
     """
     raw, origin = read_toml(Path(path), ())
     if "data" in raw:
-        return list(load_experiment(path).variants()[0].rules)
+        experiment = load_experiment(path)
+        assert isinstance(experiment, Experiment)
+        return list(experiment.variants()[0].rules)
     with origin.placing():
         tables = validate(_RulesFile, raw).constraints
         if not tables:
@@ -204,10 +195,6 @@ def _find(path_or_name: str | Path) -> Path:
 
 
 def _check_names(experiment: Experiment) -> None:
-    for name in experiment.methods:
-        if not _NAME.fullmatch(name):
-            message = f'the method name "{name}" also names a folder: use letters, digits, "-" and "_".'
-            raise InputError(message, key=("methods", name))
     if UNCONSTRAINED in experiment.methods and experiment.methods[UNCONSTRAINED].by is not None:
         message = "the unconstrained row enforces nothing: give this method another name, or remove by."
         raise InputError(message, key=("methods", UNCONSTRAINED, "by"))
@@ -252,10 +239,3 @@ def _own_rules(name: str, table: MethodTable) -> Iterator[Rule]:
             with inside("by"):
                 by = None if constraint.by is None else parse_method(constraint.by)
             yield parse_rule(constraint, by)
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists: TOML knows no others."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

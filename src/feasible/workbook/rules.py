@@ -86,7 +86,7 @@ def parse_set(table: Named) -> Set:
     Traceback (most recent call last):
     feasible.workbook.errors.InputError: unknown set "NonNegativ". Closest: "NonNegative".
     """
-    return _build("set", set_classes(), table)
+    return build("set", set_classes(), table)
 
 
 def parse_method(table: Named) -> Method:
@@ -95,7 +95,7 @@ def parse_method(table: Named) -> Method:
     >>> parse_method({"name": "Penalty", "weight": {"name": "Constant", "value": 2.0}}).weight
     Constant(value=2.0)
     """
-    return _build("method", method_classes(), table)
+    return build("method", method_classes(), table)
 
 
 def set_classes() -> dict[str, type[Set]]:
@@ -131,8 +131,12 @@ def _public(module: ModuleType, base: type[T]) -> dict[str, type[T]]:
     }
 
 
-def _build(kind: str, classes: Mapping[str, type[T]], table: Named) -> T:
-    """The instance that the table names; the keys of its mistakes are seen from the table."""
+def build(kind: str, classes: Mapping[str, type[T]], table: Named) -> T:
+    """The instance of one of these classes that the table names; the keys of its mistakes are seen from the table.
+
+    Raises:
+        InputError: there is no such class, or its arguments are wrong.
+    """
     arguments = {"name": table} if isinstance(table, str) else dict(table)
     name = arguments.pop("name", None)
     if not isinstance(name, str):
@@ -171,6 +175,9 @@ def _argument(name: str, value: Any, hint: Any) -> Any:
     """
     if name == "dim" and value == "all":
         return None
+    if Method in _parts(hint):
+        with inside(name):
+            return parse_method(value)
     if isinstance(value, dict):
         with inside(name):
             return _nested(value, hint)
@@ -187,7 +194,7 @@ def _argument(name: str, value: Any, hint: Any) -> Any:
 def _nested(table: dict[str, Any], hint: Any) -> Set | Schedule:
     if Set in _parts(hint):
         return parse_set(table)
-    schedule: Schedule = _build("schedule", schedule_classes(), table)
+    schedule: Schedule = build("schedule", schedule_classes(), table)
     return schedule
 
 

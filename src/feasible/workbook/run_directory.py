@@ -69,6 +69,11 @@ class RunDirectory:
         return columns.get("test_metric", "").endswith("%")
 
     @property
+    def unit(self) -> str:
+        """What the history counts."""
+        return str(self.result.get("unit", "epoch"))
+
+    @property
     def is_held_out(self) -> bool:
         """Whether the data that are not trained on are others."""
         return bool((self.result.get("data") or {}).get("test_rows", 1))

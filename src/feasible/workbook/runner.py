@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 import feasible as fs
 from feasible.sets import Set
 from feasible.workbook.comparison import best_run, metric_of, summarise
-from feasible.workbook.configuration import Experiment, Variant
+from feasible.workbook.configuration import AnyExperiment, Experiment, Variant
 from feasible.workbook.data import Dataset, load_data
 from feasible.workbook.declaration import declare
 from feasible.workbook.errors import InputError
@@ -19,12 +20,15 @@ from feasible.workbook.evaluation import Judge
 from feasible.workbook.known import check_known
 from feasible.workbook.models import build_model
 from feasible.workbook.progress import Progress, Silent
+from feasible.workbook.results import RunResult
+from feasible.workbook.solver_runs import SolvingWork
+from feasible.workbook.solving import SolverVariant, SolvingExperiment
 from feasible.workbook.storage import load_training, note_environment, open_run, save_training, write_summary
-from feasible.workbook.training import RunResult, train
+from feasible.workbook.training import train
 
 
 def run_experiment(
-    experiment: Experiment,
+    experiment: AnyExperiment,
     out: Path | str,
     *,
     seeds: Sequence[int] | None = None,
@@ -56,7 +60,7 @@ def run_experiment(
     experiment = experiment.quickened() if quick else experiment
     experiment = experiment.with_seeds(seeds) if seeds is not None else experiment
     progress, out = progress or Silent(), Path(out)
-    dataset = prepare(experiment)
+    work = SolvingWork(experiment) if isinstance(experiment, SolvingExperiment) else TrainingWork(experiment)
     open_run(out, experiment, resume, command_line)
     results = [
         load_training(out, variant.name, seed) or _interrupted(variant, seed)
@@ -66,15 +70,32 @@ def run_experiment(
     try:
         for index, (variant, seed) in enumerate(_plan(experiment)):
             if results[index].status == "interrupted":
-                result = train(experiment, variant, seed, dataset, progress)
+                result = work.train(variant, seed, progress)
                 save_training(out, result)
                 results[index] = dataclasses.replace(result, weights={})
     except KeyboardInterrupt:
         pass
-    best = best_run(results, metric_of(dataset).higher_is_better)
-    write_summary(out, summarise(experiment, dataset, results), results, best)
+    best = best_run(results, work.higher_is_better)
+    write_summary(out, work.summarise(results), results, best)
     note_environment(out, experiment)
     return out
+
+
+class TrainingWork:
+    """The trainings of an experiment on data, one a method and seed."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.dataset = prepare(experiment)
+        self.higher_is_better = metric_of(self.dataset).higher_is_better
+
+    def train(self, variant: Any, seed: int, progress: Progress) -> RunResult:
+        """One training."""
+        return train(self.experiment, variant, seed, self.dataset, progress)
+
+    def summarise(self, results: Sequence[RunResult]) -> dict[str, Any]:
+        """What ``result.json`` says."""
+        return summarise(self.experiment, self.dataset, results)
 
 
 def prepare(experiment: Experiment) -> Dataset:
@@ -98,13 +119,13 @@ def prepare(experiment: Experiment) -> Dataset:
     return dataset
 
 
-def _plan(experiment: Experiment) -> Iterator[tuple[Variant, int]]:
+def _plan(experiment: AnyExperiment) -> Iterator[tuple[Variant | SolverVariant, int]]:
     for variant in experiment.variants():
         for seed in experiment.budget.seed_list:
             yield variant, seed
 
 
-def _interrupted(variant: Variant, seed: int) -> RunResult:
+def _interrupted(variant: Variant | SolverVariant, seed: int) -> RunResult:
     return RunResult(variant.name, variant.label, seed, "interrupted")
 
 

@@ -19,9 +19,9 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from feasible.workbook.configuration import Experiment, load_experiment
+from feasible.workbook.configuration import AnyExperiment, load_experiment
 from feasible.workbook.errors import InputError
-from feasible.workbook.training import RunResult
+from feasible.workbook.results import RunResult
 
 HISTORY = (
     "epoch",
@@ -37,7 +37,7 @@ HISTORY = (
 PACKAGES = ("feasible", "torch", "numpy", "pandas", "scikit-learn", "safetensors", "pydantic")
 
 
-def open_run(out: Path, experiment: Experiment, resume: bool, command_line: Sequence[str]) -> None:
+def open_run(out: Path, experiment: AnyExperiment, resume: bool, command_line: Sequence[str]) -> None:
     """Make the run directory with its configuration, or check that it can be resumed.
 
     Raises:
@@ -58,7 +58,7 @@ def open_run(out: Path, experiment: Experiment, resume: bool, command_line: Sequ
         (partial / "runs").mkdir()
 
 
-def note_environment(out: Path, experiment: Experiment) -> None:
+def note_environment(out: Path, experiment: AnyExperiment) -> None:
     """Write down when the run ended, and over which seeds."""
     path = out / "environment.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else _environment(experiment, ())
@@ -121,7 +121,7 @@ def write_text(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
-def _check_resumable(out: Path, experiment: Experiment, resume: bool) -> None:
+def _check_resumable(out: Path, experiment: AnyExperiment, resume: bool) -> None:
     config = out / "config.toml"
     if not config.is_file():
         raise InputError("this folder holds other files: choose another --out.", str(out))
@@ -152,7 +152,7 @@ def _renamed_when_done(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _environment(experiment: Experiment, command_line: Sequence[str]) -> dict[str, Any]:
+def _environment(experiment: AnyExperiment, command_line: Sequence[str]) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -160,6 +160,24 @@ class OwnConstraintTable(ConstraintTable):
     by: Named | None = None
 
 
+class PolishTable(Table):
+    """``[polish]``: after the training, discrete weights are improved one by one and the others trained again."""
+
+    steps: Annotated[int, Field(ge=0)] = 500
+    """Of the second training, in which the discrete weights no longer move."""
+    learning_rate: Positive = 1e-3
+
+
+class SearchTable(Table):
+    """``search`` of a method: every choice is trained, all at once, in the place of one training."""
+
+    steps: Count = 500
+    """Of each choice, on all training rows at a time."""
+    learning_rate: Positive = 1e-2
+    starts: Count = 1
+    """Initialisations of the other weights that each choice gets."""
+
+
 class MethodTable(Table):
     """``[methods.NAME]``: one row of the comparison; without ``by`` the constraints are only measured."""
 
@@ -167,11 +185,19 @@ class MethodTable(Table):
     by: Named | None = None
     """A method for all constraints, or a table from the constraints' names to methods."""
     per: Literal["value", "sample", "index"] | None = None
+    search: SearchTable | None = None
+    """Try every member of the sets on weights; in the place of ``by``."""
     model: dict[str, Any] = Field(default_factory=dict)
     """Keys of ``[model]`` that differ for this row."""
     training: dict[str, Any] = Field(default_factory=dict)
     """Keys of ``[training]`` that differ for this row."""
     constraints: Annotated[tuple[OwnConstraintTable, ...], BeforeValidator(as_tuple)] = ()
+
+    @model_validator(mode="after")
+    def _search_is_a_method(self) -> Self:
+        if self.search is not None and self.by is not None:
+            raise PydanticCustomError("search", "search tries every member itself: leave out by")
+        return self
 
 
 class BudgetTable(Table):

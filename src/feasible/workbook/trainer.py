@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -12,10 +13,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 
+import feasible as fs
 from feasible.workbook.configuration import Variant
 from feasible.workbook.data import Dataset, Rows
 from feasible.workbook.declaration import declare, values
-from feasible.workbook.evaluation import Evaluation, Judge, loss_of
+from feasible.workbook.evaluation import Evaluation, Judge, loss_of, metric_of
 from feasible.workbook.models import build_model
 from feasible.workbook.tables import TrainingTable
 
@@ -41,6 +43,8 @@ class Trainer:
         self._order = torch.Generator().manual_seed(seed)
         self._seconds: list[float] = []
         self._train = dataset.train
+        self.rounded: float | None = None
+        """The held-out metric before polishing."""
 
     def train_epoch(self) -> Evaluation:
         """One pass over the training rows, and what it led to."""
@@ -62,10 +66,55 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
 
+    def search(self) -> Evaluation:
+        """Every member of the sets on weights, each with a training of its own, and what the best led to."""
+        table = self.variant.search
+        assert table is not None
+        choices = {rule.weights: rule.set for rule in self.variant.rules if rule.weights is not None}
+        fs.exhaustive_search(
+            self.model,
+            choices,
+            loss=self._loss_of,
+            batches=[(self._train.x, self._train.y)],
+            steps=table.steps,
+            starts=table.starts,
+            optimizer=partial(torch.optim.Adam, lr=table.learning_rate),
+        )
+        return self.judge.evaluate()
+
     def finish(self) -> Evaluation:
-        """Weights into their sets and plain again, then measured."""
+        """Weights into their sets, polished and plain again, then measured."""
+        table = self.variant.polish
+        if table is not None and self._is_discrete:
+            self.rounded = self._rounded_metric()
+            self.problem.polish(
+                self._all_batches(),
+                self._loss_of,
+                optimizer=partial(torch.optim.Adam, lr=table.learning_rate),
+                steps=table.steps,
+            )
         self.problem.finish()
         return self.judge.evaluate()
+
+    @property
+    def _is_discrete(self) -> bool:
+        return any(constraint.set.discrete for constraint in self.problem.constraints)
+
+    def _all_batches(self) -> list[tuple[Tensor, Tensor]]:
+        rows, size = self._train, self.variant.training.batch_size
+        numbers = batches(len(rows), size, self._order)
+        return [(batch.x, batch.y) for batch in (rows[number] for number in numbers)]
+
+    def _loss_of(self, call: Callable[[Tensor], Tensor], batch: tuple[Tensor, Tensor]) -> Tensor:
+        x, y = batch
+        return loss_of(call(x), y, self.dataset)
+
+    @torch.no_grad()
+    def _rounded_metric(self) -> float:
+        """The held-out metric if the training ended here, with rounding alone."""
+        rounded = build_model(self.variant.model, self.dataset)
+        rounded.load_state_dict(self.problem.feasible_state_dict())
+        return metric_of(rounded(self.dataset.x_test), self.dataset.y_test, self.dataset)
 
     @torch.no_grad()
     def describe(self) -> dict[str, Any]:
@@ -81,7 +130,8 @@ class Trainer:
         return {
             "dead_weights": sum(count * dead for count, dead in saturation) / entries if entries else None,
             "guarantees": self.judge.guarantees(report),
-            "milliseconds_per_step": 1000 * median(self._seconds),
+            "milliseconds_per_step": 1000 * median(self._seconds) if self._seconds else None,
+            "rounded_metric": self.rounded,
             "report": report.to_dict() if self.problem.constraints else None,
         }
 

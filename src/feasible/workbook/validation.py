@@ -54,7 +54,7 @@ def _first_mistake(
         return InputError(f'unknown key "{key[-1]}".{closest(key[-1], known)}', key=key)
     if first["type"] == "missing":
         return InputError(f'the key "{name}" is missing.', key=key)
-    if first["type"] in ("one_target", "complement", "activations"):
+    if first["type"] in ("one_target", "complement", "activations", "search"):
         return InputError(f"{first['msg']}.", key=key)
     same = [error for error in errors if _walk(raw, error["loc"], error["type"]) == key]
     expected = " or ".join(dict.fromkeys(_expectation(error) for error in same))

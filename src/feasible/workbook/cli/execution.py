@@ -11,7 +11,7 @@ from typing import Any
 
 from feasible.workbook.bars import Bars
 from feasible.workbook.cli.folders import choose_folder
-from feasible.workbook.configuration import Experiment, load_experiment
+from feasible.workbook.configuration import AnyExperiment, load_experiment
 from feasible.workbook.display import Screen
 from feasible.workbook.errors import InputError
 from feasible.workbook.page import write_page
@@ -85,7 +85,7 @@ def execute(request: Request, screen: Screen) -> Outcome:
     return Outcome(request, read_run(folder), write_page(folder))
 
 
-def labels(experiment: Experiment) -> dict[str, str]:
+def labels(experiment: AnyExperiment) -> dict[str, str]:
     """What the methods are called."""
     return {variant.name: variant.label for variant in experiment.variants()}
 

@@ -44,18 +44,18 @@ def curves(run: RunDirectory, shown: Sequence[Mark]) -> list[Figure]:
         *_values(run),
         Curve(
             "test_metric",
-            f"{capital(metric)} by epoch",
+            f"{capital(metric)} by {run.unit}",
             f"On {'held-out' if run.is_held_out else 'all'} data; the median over the seeds.",
         ),
         Curve(
             "train_loss",
-            "Training loss by epoch",
+            f"Training loss by {run.unit}",
             "Without the terms that a method adds.",
             is_log=True,
         ),
         Curve(
             "worst_violation",
-            "Worst violation by epoch",
+            f"Worst violation by {run.unit}",
             "0 means that every rule held.",
             is_log=True,
             most_points=40,  # violations jump to 0 and back: more points would hide the trend
@@ -75,7 +75,9 @@ def _values(run: RunDirectory) -> Iterator[Curve]:
             lines = "; the dashed line is the bound" if bounds[key] else ""
             caption = f"On training rows, the median over the seeds{lines}."
             shown = str(column["format"]).endswith("%")
-            yield Curve(key, f"{capital(label)} by epoch", caption, bounds=tuple(bounds[key]), is_share=shown)
+            yield Curve(
+                key, f"{capital(label)} by {run.unit}", caption, bounds=tuple(bounds[key]), is_share=shown
+            )
 
 
 def _draw(run: RunDirectory, shown: Sequence[Mark], curve: Curve) -> Figure | None:
@@ -86,17 +88,19 @@ def _draw(run: RunDirectory, shown: Sequence[Mark], curve: Curve) -> Figure | No
     together = math.ceil(max(map(len, series.values())) / curve.most_points)
     thin = _worst if curve.is_worst else _last
     scale = LogScale.of(values) if curve.is_log and min(values) >= 0 else None
-    data = [_line(mark, thin(points, together), scale) for mark, points in series.items()]
+    data = [_line(mark, thin(points, together), scale, run.unit) for mark, points in series.items()]
     axis = scale.axis("") if scale else metric_axis(run) if curve.key == "test_metric" else {}
     axis |= {"tickformat": ".1~%"} if curve.is_share else {}
     lines = [bound_line(bound, along="y") for bound in curve.bounds]
-    layout = {"xaxis": {"title": {"text": "epoch"}}, "yaxis": axis, "shapes": lines}
-    several = f" Each point is the worst of {together} epochs." if curve.is_worst and together > 1 else ""
+    layout = {"xaxis": {"title": {"text": run.unit}}, "yaxis": axis, "shapes": lines}
+    several = (
+        f" Each point is the worst of {together} {run.unit}s." if curve.is_worst and together > 1 else ""
+    )
     name = f"curve-{re.sub(r'[^A-Za-z0-9]+', '-', curve.key)}"
     return Figure(name, curve.title, curve.caption + several, data, layout, height=320)
 
 
-def _line(mark: Mark, points: Points, scale: LogScale | None) -> dict[str, Any]:
+def _line(mark: Mark, points: Points, scale: LogScale | None, unit: str) -> dict[str, Any]:
     place: Callable[[float], float | None] = scale.place if scale else float
     return scatter(
         mark,
@@ -104,7 +108,7 @@ def _line(mark: Mark, points: Points, scale: LogScale | None) -> dict[str, Any]:
         x=[epoch for epoch, _ in points],
         y=[place(value) for _, value in points],
         customdata=[value for _, value in points],
-        hovertemplate=f"{plain(mark.label)}<br>epoch %{{x}}: %{{customdata:.4g}}<extra></extra>",
+        hovertemplate=f"{plain(mark.label)}<br>{unit} %{{x}}: %{{customdata:.4g}}<extra></extra>",
     )
 
 
