@@ -1,0 +1,588 @@
+"""Every choice trained at once against the plain loop; ranking, merging, limits, errors."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+import re
+from functools import partial
+
+import pytest
+import torch
+from search_cases import (
+    Recurrent,
+    Replacing,
+    Shared,
+    absolutes,
+    convolution,
+    data,
+    entropy,
+    loop,
+    mlp,
+    normed,
+    squares,
+)
+from torch import nn
+from torch.optim import LBFGS, SGD, Adagrad, Adam, AdamW, RMSprop
+
+import feasible as fs
+from feasible import Box, Candidates, FiniteSet, Integers, OneHot, Permutation, UnsupportedError
+
+SIGNS = FiniteSet([-1, 1])
+ONE_HOT = {"0.weight": OneHot(dim=0)}
+
+
+def search(model, choices=ONE_HOT, loss=squares, batches=None, steps=20, **options):
+    batches = data() if batches is None else batches
+    return fs.exhaustive_search(model, choices, loss=loss, batches=batches, steps=steps, **options)
+
+
+def network(make=mlp, dtype=torch.float64):
+    torch.manual_seed(3)
+    return make().to(dtype)
+
+
+def losses_in_order(result, choices, model):
+    """The final losses in the order of the members, found by the choices themselves."""
+    shapes = [model.get_parameter(name).shape for name in choices]
+    members = itertools.product(*(set.members(shape) for set, shape in zip(choices.values(), shapes)))
+    key = {
+        tuple(tuple(row.choice[name].flatten().tolist()) for name in choices): row.loss
+        for row in result.ranking
+    }
+    return [key[tuple(tuple(member.flatten().tolist()) for member in choice)] for choice in members]
+
+
+OPTIMIZERS = {
+    "adam": partial(Adam, lr=0.01),
+    "adam-fused": partial(Adam, lr=0.01, fused=True),
+    "adam-foreach": partial(Adam, lr=0.01, foreach=True, amsgrad=True),
+    "adamw": partial(AdamW, lr=0.01, weight_decay=0.1),
+    "sgd": partial(SGD, lr=0.03, momentum=0.9, nesterov=True),
+    "rmsprop": partial(RMSprop, lr=0.003, momentum=0.5, centered=True),
+    "adagrad": partial(Adagrad, lr=0.05),
+}
+MODELS = {
+    "mlp": (mlp, {"0.weight": OneHot(dim=0)}, squares),
+    "two weights": (mlp, {"0.weight": OneHot(dim=-1), "3.bias": FiniteSet([-0.5, 0, 1])}, absolutes),
+    "tied": (Shared, {"second.weight": Permutation()}, squares),
+    "batch norm": (normed, {"0.weight": OneHot(dim=0)}, squares),
+    "own buffers": (Replacing, {"mix.weight": OneHot()}, squares),
+    "attention": (Recurrent, {"head.weight": SIGNS}, squares),
+    "convolution": (convolution, {"1.weight": SIGNS}, entropy),
+    "frozen": (Shared, {"head.bias": Integers(-1, 1)}, absolutes),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_optimizers_step_as_in_a_loop(optimizer) -> None:
+    check_against_the_loop(mlp, ONE_HOT, squares, OPTIMIZERS[optimizer], data(parts=3), steps=100)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_train_as_in_a_loop(name) -> None:
+    check_against_the_loop(*MODELS[name], OPTIMIZERS["adamw"], data(parts=2), steps=30)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_single_precision_too(optimizer) -> None:
+    batches = data(dtype=torch.float32)
+    check_against_the_loop(mlp, ONE_HOT, squares, OPTIMIZERS[optimizer], batches, 100, torch.float32)
+
+
+def check_against_the_loop(make, choices, loss, optimizer, batches, steps, dtype=torch.float64):
+    model = network(make, dtype)
+    before = copy.deepcopy(model)
+    listed = {name.replace("second", "first"): set for name, set in choices.items()}
+    expected, models = loop(before, listed, loss, batches, steps, optimizer)
+    result = search(model, choices, loss, batches, steps, optimizer=optimizer)
+    found = losses_in_order(result, listed, before)
+    torch.testing.assert_close(
+        torch.tensor(found, dtype=torch.float64), torch.stack(expected).double(), rtol=1e-5, atol=0
+    )
+    winner = models[min(range(len(expected)), key=lambda index: expected[index])]
+    assert result.loss == min(found)
+    for (name, mine), theirs in zip(model.state_dict().items(), winner.state_dict().values()):
+        torch.testing.assert_close(
+            mine, theirs, rtol=1e-4, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}"
+        )
+    for name, set in listed.items():
+        weight = model.get_parameter(name)
+        assert weight.dtype == dtype
+        assert bool(set.contains(weight.detach()).all())
+        assert torch.equal(weight, winner.get_parameter(name))
+        assert torch.equal(result.best[name], weight)
+    assert [p.requires_grad for p in model.parameters()] == [p.requires_grad for p in before.parameters()]
+    assert model.training == before.training
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7, 80, 81, 1000, "auto"])
+def test_chunks_change_nothing(chunk) -> None:
+    starts = 2
+    model, whole = network(), network()
+    expected = search(whole, starts=starts, steps=10)
+    result = search(model, starts=starts, steps=10, chunk=chunk)
+    assert result.count == 81
+    assert result.chunk <= (2 * 81 if chunk == "auto" else chunk)
+    for one, other in zip(result.ranking, expected.ranking):
+        assert one.losses == pytest.approx(other.losses, rel=1e-10)
+    for mine, theirs in zip(model.state_dict().values(), whole.state_dict().values()):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_starts_are_the_models_own_and_then_new_ones_the_same_for_all_choices() -> None:
+    model = network()
+    first = search(copy.deepcopy(model), steps=8)
+    result = search(model, steps=8, starts=3)
+    assert all(len(row.losses) == 3 and row.loss == min(row.losses) for row in result.ranking)
+    own = sorted(row.losses[0] for row in result.ranking)
+    assert own == pytest.approx([row.loss for row in first.ranking])
+    # The second start is what reset_parameters gives under the next seed.
+    other = network()
+    torch.manual_seed(1)
+    for part in other:
+        if hasattr(part, "reset_parameters"):
+            part.reset_parameters()
+    again = search(other, steps=8)
+    seen = sorted(row.losses[1] for row in result.ranking)
+    assert seen == pytest.approx(sorted(row.loss for row in again.ranking), rel=1e-9)
+
+
+def test_the_winning_start_is_loaded() -> None:
+    model = network()
+    result = search(model, steps=40, starts=4)
+    model.eval()
+    assert squares(model, data()[0]).item() == pytest.approx(result.loss, rel=1e-9)
+
+
+def test_the_callers_random_numbers_stay_where_they_were() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    model = nn.Sequential(nn.Linear(4, 3, bias=False), nn.Dropout(0.5), nn.Linear(3, 1)).double()
+    torch.manual_seed(5)
+    search(model, steps=3, starts=2)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_dropout_differs_between_members_and_repeats_with_the_seed() -> None:
+    twins = Candidates([torch.eye(3, 4), torch.eye(3, 4) + 1e-12])
+
+    def run(seed):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 3, bias=False), nn.Dropout(0.5), nn.Linear(3, 1)).double()
+        result = search(model, {"0.weight": twins}, steps=20, seed=seed)
+        assert model.training
+        return [row.loss for row in result.ranking]
+
+    first = run(0)
+    assert first[1] - first[0] > 1e-6 * first[0]
+    assert run(0) == first != run(1)
+
+
+def test_only_what_a_mask_picks_is_chosen_and_the_rest_is_trained() -> None:
+    mask = torch.tensor([[True, False, True, False]])
+    batches = data()
+    for free in (True, False):
+        model = nn.Sequential(nn.Linear(4, 1, bias=free)).double()
+        model[0].weight.requires_grad_(free)
+        before = model[0].weight.detach().clone()
+        result = search(model, {"0.weight": SIGNS.where(mask)}, batches=batches, steps=1500)
+        assert result.count == 4
+        weight = model[0].weight.detach()
+        assert weight[mask].abs().tolist() == [1.0, 1.0]
+        assert torch.equal(weight, result.best["0.weight"])
+        if not free:
+            assert torch.equal(weight[~mask], before[~mask])
+            continue
+        # Each choice is a least-squares problem in what stays free.
+        x, y = batches[0]
+        rest = torch.cat([x[:, [1, 3]], torch.ones_like(y)], 1)
+        exact = {}
+        for signs in itertools.product((-1.0, 1.0), repeat=2):
+            right = y - x[:, [0, 2]] @ torch.tensor(signs, dtype=torch.float64)[:, None]
+            solved = torch.linalg.lstsq(rest, right).solution
+            exact[signs] = float((rest @ solved - right).square().mean())
+        for row in result.ranking:
+            signs = tuple(row.choice["0.weight"][mask].tolist())
+            assert row.loss == pytest.approx(exact[signs], rel=1e-4)
+
+
+def test_masks_on_vectors_and_flattened_tensors() -> None:
+    rows = torch.tensor([[True], [False], [True]])
+    for set, count in (
+        (OneHot().where(rows), 16),
+        (OneHot(dim=None).where(rows & torch.tensor([True, True, False, True])), 6),
+        (FiniteSet([0, 1]).where(torch.eye(3, 4, dtype=torch.bool)), 8),
+    ):
+        model = network()
+        result = search(model, {"0.weight": set}, steps=2)
+        assert result.count == count
+        assert bool(set.contains(model[0].weight.detach()).all())
+        assert len({tuple(row.choice["0.weight"].flatten().tolist()) for row in result.ranking}) == count
+
+
+def test_a_pattern_names_several_weights() -> None:
+    model = nn.Sequential(nn.Linear(4, 2, bias=False), nn.Tanh(), nn.Linear(2, 1, bias=False)).double()
+    result = search(model, {"*.weight": FiniteSet([0, 1])}, steps=1)
+    assert result.count == 2**10
+    assert set(result.best) == {"0.weight", "2.weight"}
+
+
+def partitions(rows: int, columns: int) -> int:
+    """Ways to sort columns into at most so many unlabelled classes, by trying."""
+    return len({frozenset(
+        frozenset(c for c in range(columns) if choice[c] == r) for r in range(rows)
+    ) - {frozenset()} for choice in itertools.product(range(rows), repeat=columns)})  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 4), (2, 5), (4, 3), (1, 3)])
+def test_row_permutations_are_merged_when_asked(rows, columns) -> None:
+    model = nn.Sequential(nn.Linear(columns, rows), nn.Linear(rows, 1)).double()
+    result = search(model, batches=data(columns), steps=1, merge="rows")
+    assert result.count == len(result.ranking) == partitions(rows, columns)
+    assert result.members == sum(row.size for row in result.ranking) == rows**columns
+    if (rows, columns) == (3, 4):
+        assert result.count == 14
+        assert "14 choices, which stand for 81," in str(result)
+
+
+def test_columns_are_merged_and_weights_apart() -> None:
+    result = search(network(), steps=1, merge={"0.weight": "columns"})
+    assert (result.count, result.members) == (15, 81)  # multisets of 4 from 3
+    model = nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 1)).double()
+    choices = {"0.weight": OneHot(dim=0), "1.weight": SIGNS, "0.bias": SIGNS}
+    result = search(model, choices, steps=1, merge={"0.weight": "rows", "0.bias": "rows"})
+    assert (result.count, result.members) == (8 * 4 * 3, 16 * 4 * 4)
+
+
+def test_merged_choices_have_the_same_optimum() -> None:
+    # With a linear next layer every choice of a class has the same least loss, so training reaches it for all.
+    model = nn.Sequential(nn.Linear(3, 2, bias=False), nn.Linear(2, 1)).double()
+    batches = data(3)
+    full = search(copy.deepcopy(model), batches=batches, steps=3000, optimizer=OPTIMIZERS["adam"])
+    merged = search(model, batches=batches, steps=3000, optimizer=OPTIMIZERS["adam"], merge="rows")
+    assert merged.loss == pytest.approx(full.loss, rel=1e-4)
+    assert full.ranking[0].tied
+    assert full.warning.startswith("not identifiable: 2 choices share the smallest loss")
+    assert merged.warning == ""
+
+
+def test_ties_share_a_place() -> None:
+    model = nn.Sequential(nn.Linear(1, 1)).double()
+    x = torch.ones(5, 1, dtype=torch.float64)
+
+    def away(call, batch):
+        return (call(batch) - call(0 * batch)).square().mean()  # the weight's own square
+
+    result = search(model, {"0.weight": FiniteSet([-2, -1, 1, 2, 3])}, away, [x], steps=1)
+    assert [row.place for row in result.ranking] == [1, 1, 3, 3, 5]
+    assert [row.tied for row in result.ranking] == [True, True, True, True, False]
+    assert [row.loss for row in result.ranking] == [1, 1, 4, 4, 9]
+    assert [row.choice["0.weight"].item() for row in result.ranking] == [-1, 1, -2, 2, 3]
+    assert result.ranking[-1].place == 5
+    assert [row.place for row in result.ranking[1:3]] == [1, 3]
+    with pytest.raises(IndexError):
+        result.ranking[5]
+    wide = search(model, {"0.weight": FiniteSet([1, 1.1])}, away, [x], steps=1, ties=0.2)
+    assert wide.ranking[1].tied
+    assert model[0].weight.item() == 1
+
+
+def test_the_spread_over_starts_is_a_warning() -> None:
+    result = search(network(), steps=5, starts=3)
+    first, second = result.ranking[:2]
+    assert second.loss - first.loss < first.spread
+    assert "within the spread of the best choice over its 3 starts" in result.warning
+    assert result.warning in str(result)
+
+
+def test_losses_that_are_not_finite_rank_last_and_do_not_spoil_the_others() -> None:
+    model = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)).double()
+    x = torch.linspace(0, 1, 5, dtype=torch.float64)[:, None]
+
+    def loss(call, batch):
+        return (call(batch) - batch).square().mean() + 0 * call(batch).square().square().mean()
+
+    choices = {"0.weight": FiniteSet([-1e200, 1, 2, 1e200])}
+    good = {"0.weight": FiniteSet([1, 2])}
+    expected = search(copy.deepcopy(model), good, loss, [x], steps=30)
+    result = search(model, choices, loss, [x], steps=30)
+    assert result.diverged == 2
+    assert [row.choice["0.weight"].item() for row in result.ranking[2:]] == [-1e200, 1e200]
+    assert all(row.loss != row.loss for row in result.ranking[2:])
+    assert [row.loss for row in result.ranking[:2]] == pytest.approx([row.loss for row in expected.ranking])
+    assert "2 without a finite loss" in result.message
+
+
+def test_nothing_finite_leaves_the_model_alone() -> None:
+    model = network()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(RuntimeError, match="none of 81 trained models ended with a finite loss"):
+        search(model, loss=lambda call, batch: call(batch[0]).mean() * torch.nan, steps=2)
+    assert all(torch.equal(mine, before[name]) for name, mine in model.state_dict().items())
+
+
+class Interrupted(SGD):
+    """Ctrl-C in the given step."""
+
+    steps = 0
+    stop = 0
+
+    def step(self, closure=None):
+        type(self).steps += 1
+        if type(self).steps == type(self).stop:
+            raise KeyboardInterrupt
+        return super().step(closure)
+
+
+@pytest.mark.parametrize(("stop", "done"), [(6 + 25, 20), (6 + 3, 0)], ids=["third chunk", "first chunk"])
+def test_ctrl_c_keeps_the_best_so_far(stop, done, monkeypatch) -> None:
+    monkeypatch.setattr(Interrupted, "stop", stop)  # the optimizer is tried for three steps of two
+    monkeypatch.setattr(Interrupted, "steps", 0)
+    model = network()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(KeyboardInterrupt) as caught:
+        search(model, steps=10, chunk=10, optimizer=partial(Interrupted, lr=0.01))
+    if not done:
+        assert type(caught.value) is KeyboardInterrupt
+        assert all(torch.equal(mine, before[name]) for name, mine in model.state_dict().items())
+        return
+    assert isinstance(caught.value, fs.SearchInterrupted)
+    result = caught.value.result
+    assert (result.count, result.members, result.complete) == (done, done, False)
+    assert "interrupted: 20 of 81 choices" in str(caught.value)
+    assert squares(model, data()[0]).item() == pytest.approx(result.loss)
+
+
+def test_batches_in_any_form() -> None:
+    batches = data(parts=3)
+    expected = [row.loss for row in search(network(), batches=batches, steps=7).ranking]
+    for form in (tuple(batches), iter(batches), itertools.cycle(batches), (b for b in batches)):
+        if isinstance(form, itertools.cycle):
+            continue
+        assert [row.loss for row in search(network(), batches=form, steps=7).ranking] == expected
+    endless = search(network(), batches=itertools.cycle(batches), steps=3)
+    assert endless.loss == search(network(), batches=batches, steps=3).loss
+    x, y = data()[0]
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=8)
+    assert [row.loss for row in search(network(), batches=loader, steps=7).ranking] == expected
+
+
+def test_whatever_a_batch_is() -> None:
+    def loss(call, batch):
+        return (call(batch["x"]) - batch["y"]).square().mean()
+
+    x, y = data()[0]
+    assert search(network(), loss=loss, batches=[{"x": x, "y": y}]).loss == search(network()).loss
+
+
+def test_gradients_in_the_loss_by_torch_func() -> None:
+    def slope(call, batch):
+        x, _ = batch
+        each = torch.func.vmap(torch.func.grad(lambda point: call(point[None])[0, 0]))
+        return (each(x) - 1).square().mean()
+
+    model = network()
+    result = search(model, loss=slope, steps=10)
+    assert slope(model, data()[0]).item() == pytest.approx(result.loss, rel=1e-9)
+
+
+def test_results_are_frozen_print_well_and_can_be_pickled() -> None:
+    result = search(network(), steps=2, merge="rows")
+    text = str(result)
+    assert re.search(r"place +loss +choice", text)
+    assert "0.weight = [[" in text
+    assert "… and 9 more" in text
+    assert "SearchResult(loss=" in repr(result)
+    with pytest.raises(AttributeError):
+        result.loss = 0.0
+    again = pickle.loads(pickle.dumps(result))
+    assert again.loss == result.loss
+    assert torch.equal(again.ranking[3].choice["0.weight"], result.ranking[3].choice["0.weight"])
+
+
+# -- estimates and limits --------------------------------------------------------------------------
+
+
+def test_an_estimate_counts_without_listing() -> None:
+    x = data(30)
+    model = nn.Sequential(nn.Linear(30, 40), nn.Linear(40, 1)).double()
+    before = copy.deepcopy(model.state_dict())
+    for values, text in ((range(-1, 2), "about 10^573 choices"), (range(-500, 501), "about 10^3601 choices")):
+        choices = {"0.weight": FiniteSet(values)}
+        estimate = fs.estimate_search(model, choices, squares, x, steps=10)
+        assert estimate.count == len(values) ** 1200
+        assert str(estimate).startswith(text)
+        assert "years" in str(estimate)
+        assert estimate.memory > 0
+        with pytest.raises(UnsupportedError, match=re.escape(text.removesuffix(" choices"))) as caught:
+            search(model, choices, batches=x)
+        assert all(
+            word in str(caught.value) for word in ("SoftmaxAnneal", "ProximalAnneal", "polish", "limit")
+        )
+    assert all(torch.equal(mine, before[name]) for name, mine in model.state_dict().items())
+
+
+def test_an_estimate_of_the_yardstick() -> None:
+    estimate = fs.estimate_search(network(), ONE_HOT, squares, data(), steps=100, starts=2, merge="rows")
+    assert (estimate.count, estimate.starts, estimate.steps, estimate.chunk) == (14, 2, 100, 28)
+    held = 4 * 8 * (3 * 16 + 16 + 16 + 1)
+    assert held < estimate.memory / 28 < 20 * held
+    result = search(network(), steps=100, starts=2, merge="rows")
+    assert result.seconds / 10 < estimate.seconds < result.seconds * 10
+    assert re.fullmatch(
+        r"14 choices for 100 steps from 2 starts, 28 models at a time: .* MiB and .*", str(estimate)
+    )
+
+
+def test_auto_chunks_fit_into_the_memory(monkeypatch) -> None:
+    from feasible.solve.search import plan
+
+    whole = fs.estimate_search(network(), ONE_HOT, squares, data(), steps=1)
+    monkeypatch.setattr(plan, "MEMORY", whole.memory // 9)
+    parts = fs.estimate_search(network(), ONE_HOT, squares, data(), steps=1)
+    assert (whole.chunk, parts.chunk) == (81, 9)
+    assert search(network(), steps=1).chunk == 9
+
+
+def test_the_limits_may_be_moved() -> None:
+    with pytest.raises(UnsupportedError, match="81 choices are more than limit=80"):
+        search(network(), limit=80)
+    assert search(network(), limit=81, steps=1).count == 81
+    with pytest.raises(UnsupportedError, match=r"81 models for 1,000,000 steps would take about .* s"):
+        search(network(), steps=1_000_000, max_seconds=1.0)
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+def raising(call, batch):
+    """Steers Python by a value."""
+    return call(batch[0]).square().mean() if call(batch[0]).sum() > 0 else call(batch[0]).mean()
+
+
+def own(model):
+    return lambda call, batch: squares(model, batch)
+
+
+class Bare(nn.Module):
+    """A parameter that nothing resets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(4, 3)
+        self.head = nn.Parameter(torch.ones(3, 1))
+
+    def forward(self, x):
+        return self.mix(x) @ self.head
+
+
+def parametrized():
+    model = mlp()
+    nn.utils.parametrizations.orthogonal(model[0])
+    return model
+
+
+def clipped(parameters):
+    optimizer = SGD(parameters, lr=0.1)
+
+    def clip(*_):
+        nn.utils.clip_grad_norm_(parameters, 0.1)
+
+    optimizer.register_step_pre_hook(clip)
+    return optimizer
+
+
+REFUSED = {
+    "no module": ({"model": [1]}, "model must be a torch.nn.Module, got list"),
+    "no choices": ({"choices": {}}, "choices must be a dict of weights and their sets"),
+    "a list of choices": ({"choices": ["0.weight"]}, "choices must be a dict"),
+    "a name": ({"choices": {"0.wieght": SIGNS}}, "'0.wieght' matches no parameter. Closest: '0.weight'"),
+    "a name of no string": ({"choices": {0: SIGNS}}, "must be a string, got 0"),
+    "twice": ({"choices": {"0.weight": SIGNS, "0.*": SIGNS}}, "0.weight is chosen twice"),
+    "a class": ({"choices": {"0.weight": OneHot}}, "Did you mean OneHot(…)?"),
+    "no members": ({"choices": {"0.weight": Box(-1, 1)}}, "Works with: FiniteSet, Integers(lower, upper)"),
+    "endless members": ({"choices": {"0.weight": Integers()}}, "cannot be listed"),
+    "free members": ({"choices": {"0.weight": Box(0, 1).where(torch.ones(3, 4) > 0)}}, "cannot be listed"),
+    "another shape": ({"choices": {"0.weight": Candidates([torch.zeros(4, 3)])}}, "0.weight: Candidates"),
+    "not square": ({"choices": {"0.weight": Permutation()}}, "0.weight: "),
+    "no function": ({"loss": 3.0}, "loss must be a function loss(call, batch), got 3.0"),
+    "a vector": ({"loss": lambda call, b: call(b[0]).square()}, "must give one number as a tensor, got shape (24, 1)"),
+    "a float": ({"loss": lambda call, b: 1.0}, "must give one number as a tensor, got float"),
+    "a constant": ({"loss": lambda call, b: b[0].mean()}, "does not depend on anything that is trained"),
+    "the model itself": ({"loss": own(network())}, "Run the model through the first argument"),
+    "steered": ({"loss": raising}, "not for several at once under torch.func.vmap"),
+    "no batches": ({"batches": []}, "batches is empty"),
+    "a used iterator": ({"batches": iter([])}, "batches is empty"),
+    "a pair": ({"batches": data()[0]}, "batches=[(x, y)]"),
+    "a tensor": ({"batches": torch.ones(3, 4)}, "got Tensor"),
+    "a number": ({"batches": 3}, "got int"),
+    "no steps": ({"steps": 0}, "steps must be a whole number ≥ 1, got 0"),
+    "half a step": ({"steps": 1.5}, "steps must be a whole number ≥ 1, got 1.5"),
+    "no starts": ({"starts": 0}, "starts must be a whole number ≥ 1, got 0"),
+    "no chunk": ({"chunk": 0}, 'chunk must be a whole number ≥ 1, or "auto", got 0'),
+    "another chunk": ({"chunk": "all"}, 'or "auto", got \'all\''),
+    "an optimizer": ({"optimizer": Adam(mlp().parameters())}, "must be a function that makes an optimizer"),
+    "no optimizer": ({"optimizer": 1e-3}, "must be a function that makes an optimizer"),
+    "nothing made": ({"optimizer": lambda parameters: None}, "must give a torch.optim.Optimizer, got None"),
+    "others": ({"optimizer": lambda parameters: Adam(mlp().parameters())}, "does not hold just the parameters"),
+    "a closure": ({"optimizer": LBFGS}, "LBFGS cannot train all choices at once: it needs a closure"),
+    "factored": ({"optimizer": torch.optim.Adafactor}, "Adafactor cannot train all choices at once"),
+    "clipping": ({"optimizer": clipped}, "a member moves otherwise beside another than alone"),
+    "maximising": ({"optimizer": partial(SGD, maximize=True)}, "Negate the loss"),
+    "another merge": ({"merge": "rows and columns"}, 'merge must be None, "rows", "columns"'),
+    "merge elsewhere": ({"merge": {"1.weight": "rows"}}, "merge: '1.weight' matches no parameter"),
+    "merge of a mask": (
+        {"merge": "rows", "choices": {"0.weight": SIGNS.where(torch.eye(3, 4) > 0)}},
+        "some of its entries stay free",
+    ),
+    "merge of a vector": ({"merge": "columns", "choices": {"1.bias": SIGNS}}, "it has no columns"),
+    "lazy": ({"model": nn.Sequential(nn.Linear(4, 3), nn.LazyLinear(1)).double()}, "run the model once"),
+    "lazy choice": ({"model": nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 1)).double()}, "run the model once"),
+    "parametrized": ({"model": parametrized().double()}, "0.weight is computed by a parametrization"),
+    "no reset": (
+        {"model": Bare().double(), "choices": {"mix.weight": OneHot(dim=0)}, "starts": 2},
+        "head cannot: no module with reset_parameters()",
+    ),
+    "parametrized starts": (
+        {"model": parametrized().double(), "choices": {"3.bias": SIGNS}, "starts": 2},
+        "0.parametrizations.weight.original cannot",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_refused_with_a_sentence(case) -> None:
+    changes, message = REFUSED[case]
+    given = {"model": network(), "choices": ONE_HOT, "loss": squares, "batches": data(), "steps": 2}
+    for run in (fs.exhaustive_search, fs.estimate_search):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            run(**{**given, **changes})
+
+
+def test_parametrized_neighbours_are_trained() -> None:
+    model = parametrized().double()
+    result = search(model, {"3.weight": FiniteSet([-1, 1])}, steps=2, limit=2**16)
+    assert result.count == 2**16
+    weight = model[0].weight.detach()
+    torch.testing.assert_close(weight @ weight.T, torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-6)
+
+
+def test_everything_chosen_needs_no_training() -> None:
+    model = nn.Sequential(nn.Linear(4, 1, bias=False)).double()
+    x = data()[0][0]
+    truth = torch.tensor([[1.0, -1.0, 0.0, 1.0]], dtype=torch.float64)
+    batches = [(x, x @ truth.T)]
+    result = search(model, {"0.weight": FiniteSet([-1, 0, 1])}, batches=batches, steps=5)
+    assert (result.count, result.loss) == (81, 0.0)
+    assert torch.equal(model[0].weight, truth)
+    assert not result.ranking[0].tied
+
+
+def test_half_precision_members_are_what_the_dtype_holds() -> None:
+    model = nn.Sequential(nn.Linear(2, 1)).to(torch.bfloat16)
+    x = torch.randn(8, 2).to(torch.bfloat16)
+    result = search(model, {"0.weight": Integers(256, 258)}, batches=[(x, x[:, :1])], steps=3)
+    assert result.count == 4  # 257 is no number of bfloat16
+    assert result.best["0.weight"].dtype == torch.bfloat16
