@@ -1,9 +1,11 @@
 """Solvers: deterministic, high accuracy, with a certificate of what they found."""
 
-from feasible.solve import search
+from feasible.solve import minimization, search
+from feasible.solve.minimization import *
 from feasible.solve.search import *
 
 # Each package names what it offers; nothing has to be repeated here.
 __all__ = [
+    *minimization.__all__,
     *search.__all__,
 ]

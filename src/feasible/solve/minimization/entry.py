@@ -1,0 +1,176 @@
+"""``minimize``: the problem is read, a method runs, and what it found is certified."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from feasible.solve.minimization.certificate import certify
+from feasible.solve.minimization.methods import METHODS, can_search_kinks, chosen
+from feasible.solve.minimization.monitor import Ending, Monitor
+from feasible.solve.minimization.program import Program
+from feasible.solve.minimization.progress import progress_line
+from feasible.solve.minimization.result import KKT, Intermediate, Result, Status
+from feasible.solve.minimization.unknowns import Unknowns
+
+REACHABLE = 100
+"""Rounding errors of the dtype below which no tolerance makes sense."""
+LOOSE = 1e3
+"""Where rounding ends a run, the conditions count as satisfied up to this many tolerances."""
+
+
+def minimize(
+    fun: Callable[..., Tensor],
+    x0: Any,
+    constraints: Iterable[object] = (),
+    method: str = "auto",
+    tol: float = 1e-8,
+    *,
+    max_iterations: int = 1000,
+    memory: int = 20,
+    callback: Callable[[Intermediate], object] | None = None,
+    progress: bool = False,
+) -> Result:
+    """Minimise a differentiable function under constraints, to high accuracy, and certify the point that was found.
+
+    ``min f(x)`` subject to ``x ∈ K`` for each set and ``c(x) ∈ K`` for each pair ``(c, K)``. It looks for a point
+    with ``∇f + Σ Jᵀλ = 0`` and each λ in the normal cone of its set: a local solution, the solution where all is convex.
+
+    Args:
+        fun: the objective, a function of what ``x0`` is (or of nothing, where that is a module) with one number as value.
+        x0: where to start: a tensor, a list of tensors, or a module, whose parameters are then changed in place.
+        constraints: sets on x, and pairs ``(function, set)``, whose value may have any shape. Where x0 is a list or a
+            module, a set on x is written ``(position, set)`` or ``(name, set)``.
+        method: ``"sqp"``: quadratic programs with a BFGS matrix, for smooth problems with up to some thousands of rows;
+            ``"augmented-lagrangian"``: for very many constraints, and for every set that can project;
+            ``"projected"``: sets on x only; ``"nonsmooth"``: functions with kinks; ``"auto"``: by what the problem is.
+        tol: the size up to which stationarity (over the size of the gradients), violation and complementarity count as 0.
+        max_iterations: limit on the iterations of a method.
+        memory: pairs of steps and gradients that are kept where there are too many unknowns for a matrix.
+        callback: is shown an ``Intermediate`` after each iteration; raising ``StopIteration`` ends the run.
+        progress: show a line with the current state (needs rich).
+
+    Returns:
+        A ``Result``; ``success`` is true only where x is feasible and certified. Ctrl-C ends a run with the best point so far.
+
+    Raises:
+        ValueError, TypeError: something does not fit together; the message says what and what would mend it.
+        UnsupportedError: a set is discrete, or the method cannot serve it.
+
+    >>> import feasible as fs
+    >>> result = minimize(lambda x: (x**2).sum(), torch.zeros(2, dtype=torch.float64), [fs.SumTo(1.0)])
+    >>> result.x, result.multipliers[0], result.success
+    (tensor([0.5000, 0.5000], dtype=torch.float64), tensor([-1., -1.], dtype=torch.float64), True)
+
+    Source: Nocedal & Wright, *Numerical Optimization* (2006), chapters 17 and 18.
+    """
+    if not 0 < tol < 1:
+        raise ValueError(f"minimize: tol must be between 0 and 1, got {tol!r}.")
+    if max_iterations < 0 or memory < 1:
+        raise ValueError(
+            f"minimize: max_iterations must be ≥ 0 and memory ≥ 1, got {max_iterations!r} and {memory!r}."
+        )
+    program = Program(fun, Unknowns(x0), constraints)
+    program.describe()
+    tol = _reachable(tol, program.unknowns.dtype)
+    name = chosen(program, method)
+    with progress_line(progress) as line:
+        watchers = [watch for watch in (line, callback) if watch is not None]
+        monitor = Monitor(program, tol, watchers)
+        result = _attempt(program, name, tol, max_iterations, memory, monitor)
+        if method == "auto" and result.status is Status.NUMERICAL_TROUBLE and can_search_kinks(program):
+            start = program.unknowns.flat(_tensors(program, result.x))
+            second = _attempt(program, "nonsmooth", tol, max_iterations, memory, monitor, start)
+            result = second if _is_better(second, result, tol) else result
+    program.unknowns.result(program.unknowns.flat(_tensors(program, result.x)))
+    return result
+
+
+def _reachable(tol: float, dtype: torch.dtype) -> float:
+    reachable = REACHABLE * torch.finfo(dtype).eps
+    if tol >= reachable:
+        return tol
+    warnings.warn(
+        f"minimize: x0 is {str(dtype).removeprefix('torch.')}, in which a tolerance of about {reachable:.1g} is "
+        f"reachable, not {tol:g}; it is used instead. For more, start from x0.double().",
+        stacklevel=3,
+    )
+    return reachable
+
+
+def _attempt(
+    program: Program,
+    name: str,
+    tol: float,
+    iterations: int,
+    memory: int,
+    monitor: Monitor,
+    start: Any = None,
+) -> Result:
+    """Run one method and certify its end."""
+    from_here = program.unknowns.start if start is None else start
+    solver = METHODS[name](program, tol, memory, monitor)
+    try:
+        ending = solver.run(np.clip(from_here, program.lower, program.upper), iterations)
+    except KeyboardInterrupt:
+        zeros = [torch.zeros(value.shape, dtype=torch.float64) for value in program.values]
+        ending = Ending(monitor.best, zeros, Status.INTERRUPTED)
+    return _certified(program, name, tol, monitor, ending)
+
+
+def _certified(program: Program, name: str, tol: float, monitor: Monitor, ending: Ending) -> Result:
+    evaluations = program.evaluations
+    kkt, fun = certify(program, ending.x, ending.multipliers)
+    if ending.stationarity is not None:
+        kkt = replace(kkt, stationarity=ending.stationarity)
+    status, note = _judged(kkt, ending.status, tol)
+    message = " ".join(part for part in (status.value, note, ending.note, program.trouble(status)) if part)
+    return Result(
+        x=program.unknowns.result(ending.x),
+        fun=fun,
+        success=status.is_success,
+        status=status,
+        message=message,
+        method=name,
+        nit=max(monitor.iterations, 0),
+        nfev=evaluations,
+        njev=program.differentiations,
+        maxcv=kkt.feasibility,
+        multipliers=tuple(
+            multiplier.to(value.device, value.dtype)
+            for multiplier, value in zip(ending.multipliers, program.values, strict=True)
+        ),
+        kkt=kkt,
+    )
+
+
+def _judged(kkt: KKT, status: Status, tol: float) -> tuple[Status, str]:
+    """The status that the certificate bears out."""
+    if status.is_success:
+        is_feasible = kkt.feasibility <= 10 * tol
+        return (status, "") if is_feasible else (Status.NUMERICAL_TROUBLE, "")
+    if status is not Status.NUMERICAL_TROUBLE:
+        return status, ""
+    if kkt.holds(LOOSE * tol) and kkt.feasibility <= 100 * tol:
+        return Status.CONVERGED, f"Rounding ended the run at a stationarity of {kkt.stationarity:.1g}."
+    if kkt.feasibility <= 100 * tol and kkt.rank is not None and kkt.rank < kkt.active:
+        return Status.NO_MULTIPLIERS, ""
+    return status, ""
+
+
+def _is_better(second: Result, first: Result, tol: float) -> bool:
+    if second.success:
+        return True
+    return second.maxcv <= max(first.maxcv, tol) and second.fun < first.fun
+
+
+def _tensors(program: Program, x: Any) -> list[Tensor]:
+    if program.unknowns.module is not None:
+        return [parameter.detach() for parameter in program.unknowns.parameters]
+    return [x] if program.unknowns.is_tensor else list(x)

@@ -1,0 +1,93 @@
+"""Which method suits which problem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from feasible.errors import UnsupportedError
+from feasible.solve.minimization.augmented_lagrangian import AugmentedLagrangian
+from feasible.solve.minimization.curvature import DENSE
+from feasible.solve.minimization.monitor import Ending, Monitor
+from feasible.solve.minimization.nonsmooth import Nonsmooth
+from feasible.solve.minimization.program import Program
+from feasible.solve.minimization.projected import Projected
+from feasible.solve.minimization.sqp import SQP
+from feasible.solve.minimization.unknowns import Vector
+
+ROWS, FEW_ROWS = 2000, 500
+"""Up to this many rows (and bounds, where the matrix is not dense) are linearised."""
+
+
+class Method(Protocol):
+    """What all of them are."""
+
+    def run(self, start: Vector, iterations: int) -> Ending:
+        """Iterate from ``start``, which obeys the bounds."""
+
+
+METHODS: dict[str, Callable[[Program, float, int, Monitor], Method]] = {
+    "sqp": SQP,
+    "augmented-lagrangian": AugmentedLagrangian,
+    "projected": Projected,
+    "nonsmooth": Nonsmooth,
+}
+
+
+def chosen(program: Program, method: str) -> str:
+    """The method's name, ``"auto"`` resolved.
+
+    Raises:
+        ValueError: there is no such method.
+        UnsupportedError: it cannot serve these constraints.
+    """
+    if method == "auto":
+        return _suited(program)
+    if method not in METHODS:
+        raise ValueError(
+            f"minimize: there is no method {method!r}. Choose one of: auto, {', '.join(METHODS)}."
+        )
+    if method == "projected" and not _can_project(program):
+        raise UnsupportedError(
+            "minimize: method 'projected' needs convex sets on x, at most one for each tensor beside bounds on others.\n"
+            "  Works with: auto, sqp, augmented-lagrangian."
+        )
+    if method in ("sqp", "nonsmooth"):
+        for item in program.requirements:
+            if item.bounds is None and item.rows is None:
+                raise UnsupportedError(
+                    f"minimize: {item.set!r} (constraint {item.position}) has no rows that {method!r} could linearise.\n"
+                    "  Works with: auto, augmented-lagrangian."
+                )
+    return method
+
+
+def _suited(program: Program) -> str:
+    curved = [item for item in program.requirements if item.bounds is None]
+    if not curved:
+        return "projected"
+    is_smooth = all(item.rows is not None and all(row.is_smooth for row in item.rows) for item in curved)
+    count, rows = program.unknowns.count, len(program.low)
+    bounds = int((np.isfinite(program.lower) | np.isfinite(program.upper)).sum())
+    if is_smooth and (rows <= ROWS if count <= DENSE else rows + bounds <= FEW_ROWS):
+        return "sqp"
+    return "projected" if _can_project(program) else "augmented-lagrangian"
+
+
+def _can_project(program: Program) -> bool:
+    places = [item.place for item in program.requirements if item.bounds is None]
+    bounded = {item.place for item in program.requirements if item.bounds is not None}
+    return (
+        all(item.function is None for item in program.requirements)
+        and all(item.set.convex for item in program.requirements)
+        and len(set(places)) == len(places)
+        and not bounded & set(places)
+    )
+
+
+def can_search_kinks(program: Program) -> bool:
+    """Whether a second attempt for problems with kinks is affordable."""
+    is_described = all(item.bounds is not None or item.rows is not None for item in program.requirements)
+    return is_described and (len(program.low) + 100) * program.unknowns.count <= 10**7

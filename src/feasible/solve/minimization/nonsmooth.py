@@ -1,0 +1,241 @@
+"""Objectives and constraints with kinks: BFGS on an exact penalty, with a search for weak Wolfe points."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from feasible.solve.minimization.curvature import Matrix, curvature
+from feasible.solve.minimization.monitor import Ending, Monitor
+from feasible.solve.minimization.multipliers import shaped_multipliers
+from feasible.solve.minimization.program import Point, Program
+from feasible.solve.minimization.quadratic import Quadratic
+from feasible.solve.minimization.result import Status
+from feasible.solve.minimization.unknowns import Vector
+
+ARMIJO, WOLFE = 1e-4, 0.5
+BISECTIONS = 40
+NEAR = 1e-6
+"""Gradients within this distance of x, over its size, are taken to be those of its own kink."""
+STEERING = 0.9
+"""A step has to bring at least this share of the violation that a step for the rows alone brings."""
+FRESH = 3
+IDLE = 5
+"""After so many steps within ``NEAR`` it is worth asking whether a combination vanishes."""
+SAMPLES = 100
+
+
+@dataclass
+class _Here:
+    point: Point
+    excess: Vector
+    """Signed: how far each row is above (or, negative, below) its range."""
+
+
+class Nonsmooth:
+    """``minimise φ = μ f + Σ violations`` over the bounds, with μ lowered until the rows hold.
+
+    Directions solve the quadratic program of the linearised rows with the BFGS matrix of φ, and the line search ends at
+    points where φ has gone down enough and rises more gently than before, which keeps the matrix positive definite at
+    kinks (weak Wolfe). It ends where a combination of the gradients next to x vanishes.
+
+    Source: Lewis & Overton, *Nonsmooth optimization via quasi-Newton methods*, Math. Program. 141 (2013); Curtis, Mitchell
+    & Overton, *A BFGS-SQP method for nonsmooth, nonconvex, constrained optimization*, OMS 32 (2017).
+    """
+
+    def __init__(self, program: Program, tol: float, memory: int, monitor: Monitor) -> None:
+        self.program, self.tol, self.monitor = program, tol, monitor
+        self.lower, self.upper = program.lower, program.upper
+        self.low, self.high = program.low, program.high
+        self.bounded = np.flatnonzero(np.isfinite(self.lower) | np.isfinite(self.upper))
+        self.inverse = curvature(program.unknowns.count, memory)
+        self.share = 1.0
+        """μ."""
+        self.idle = 0
+        self.generator = np.random.default_rng(0)
+        self.recent: deque[Point] = deque(maxlen=max(20, 3 * min(program.unknowns.count, SAMPLES)))
+
+    def run(self, start: Vector, iterations: int) -> Ending:
+        """Iterate from ``start``, which obeys the bounds."""
+        here = self._here(self.program.differentiate(self.program.evaluate(start)))
+        status, failures = Status.ITERATION_LIMIT, 0
+        for iteration in range(iterations + 1):
+            move, pull = self._steered(here)
+            worst = float(np.abs(here.excess).max(initial=0.0))
+            if not self.monitor.report(here.point.x, here.point.fun, worst, float(np.abs(pull).max())):
+                status = Status.INTERRUPTED
+                break
+            if self.idle >= IDLE:
+                self.idle = 0
+                if self._settled(here, worst):
+                    status = Status.CONVERGED_NONSMOOTH
+                    break
+            if iteration == iterations:
+                break
+            found = self._search(here, move)
+            if found is None:
+                self._sample(here)
+                if self._settled(here, worst):
+                    status = Status.CONVERGED_NONSMOOTH
+                    break
+                failures += 1
+                if failures > FRESH:
+                    status = Status.INFEASIBLE if worst > 1e-6 else Status.NUMERICAL_TROUBLE
+                    break
+                if worst > self.tol:
+                    self.share *= 0.1
+                self.inverse.reset(1.0)
+                continue
+            new = self._here(found)
+            is_short = float(np.abs(new.point.x - here.point.x).max()) <= self._reach(new)
+            self.idle = self.idle + 1 if is_short else 0
+            self._learn(here, new)
+            here = new
+        combination = self._combined(here)
+        if status is Status.ITERATION_LIMIT and self._settled(here, worst):
+            status = Status.CONVERGED_NONSMOOTH
+        rows, pull, stationarity = combination
+        multipliers = shaped_multipliers(self.program, here.point.x, rows, pull)
+        return Ending(here.point.x, multipliers, status, stationarity=stationarity)
+
+    # -- the penalty function ----------------------------------------------------------------------
+
+    def _here(self, point: Point) -> _Here:
+        self.recent.append(point)
+        return _Here(point, self._excess(point))
+
+    def _excess(self, point: Point) -> Vector:
+        above = np.maximum(point.rows - self.high, 0.0)
+        below = np.maximum(self.low - point.rows, 0.0)
+        signed: Vector = above - below
+        return signed
+
+    def _value(self, point: Point) -> float:
+        if not point.is_finite:
+            return np.inf
+        return self.share * point.fun + float(np.abs(self._excess(point)).sum())
+
+    def _slope(self, point: Point) -> Vector:
+        """A gradient of φ."""
+        signs = np.sign(self._excess(point))
+        gradient: Vector = self.share * point.gradient + point.jacobian.T @ signs
+        return gradient
+
+    # -- directions --------------------------------------------------------------------------------
+
+    def _steered(self, here: _Here) -> tuple[Vector, Vector]:
+        """A direction that brings the rows closer, with μ as large as that allows; and ``B d``."""
+        move, image, left = self._direction(here, self.share)
+        violation = float(np.abs(here.excess).sum())
+        if violation <= self.tol:
+            return move, image
+        _, _, least = self._direction(here, 0.0)
+        while violation - left < STEERING * (violation - least) and self.share > 1e-8:
+            self.share *= 0.5
+            move, image, left = self._direction(here, self.share)
+        return move, image
+
+    def _direction(self, here: _Here, share: float) -> tuple[Vector, Vector, float]:
+        """The step for this μ, and how much violation the linearised rows have left after it."""
+        point = here.point
+        program = Quadratic(self.inverse, share * point.gradient, point.jacobian, 1.0, self.bounded)
+        x = point.x
+        low = np.concatenate([self.low - point.rows, (self.lower - x)[self.bounded]])
+        high = np.concatenate([self.high - point.rows, (self.upper - x)[self.bounded]])
+        sides = np.zeros(len(low), dtype=np.int8)
+        step = program.solve(low, high, sides)
+        rows = point.rows + point.jacobian @ step.move
+        left = np.maximum(np.maximum(rows - self.high, self.low - rows), 0.0).sum()
+        return step.move, step.image, float(left)
+
+    def _search(self, here: _Here, move: Vector) -> Point | None:
+        """A weak Wolfe point along the direction, by bisection and doubling; ``None`` where none is found."""
+        start = self._value(here.point)
+        slope = float(self._slope(here.point) @ move)
+        if not slope < 0:
+            return None
+        least, most, length, best = 0.0, np.inf, 1.0, None
+        longest = 1.0 if len(self.bounded) else np.inf
+        for _ in range(BISECTIONS):
+            trial = self.program.evaluate(np.clip(here.point.x + length * move, self.lower, self.upper))
+            if not self._value(trial) < start + ARMIJO * length * slope:
+                most = length
+            else:
+                best = self.program.differentiate(trial)
+                if float(self._slope(best) @ move) >= WOLFE * slope or length >= longest:
+                    return best
+                self.recent.append(best)
+                least = length
+            length = 2 * least if not np.isfinite(most) else (least + most) / 2
+        return best
+
+    def _learn(self, here: _Here, new: _Here) -> None:
+        step = new.point.x - here.point.x
+        change = self._slope(new.point) - self._slope(here.point)
+        if float(step @ change) > 1e-14 * float(np.linalg.norm(step) * np.linalg.norm(change)):
+            self.inverse.update(step, change, change)
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def _reach(self, here: _Here) -> float:
+        return NEAR * max(1.0, float(np.abs(here.point.x).max()))
+
+    def _sample(self, here: _Here) -> None:
+        """Look at gradients around x, on the other sides of its kinks."""
+        x, reach = here.point.x, self._reach(here) / 2
+        for _ in range(min(2 * len(x), SAMPLES)):
+            away = reach * self.generator.uniform(-1, 1, len(x))
+            point = self.program.evaluate(np.clip(x + away, self.lower, self.upper))
+            if point.is_finite and self.program.differentiate(point).has_derivatives:
+                self.recent.append(point)
+
+    def _settled(self, here: _Here, worst: float) -> bool:
+        """Whether x is feasible, and a combination of the gradients next to it vanishes."""
+        _, _, stationarity = self._combined(here)
+        return worst <= max(self.tol, 1e-8) and stationarity <= max(self.tol, 1e-6)
+
+    def _combined(self, here: _Here) -> tuple[Vector, Vector, float]:
+        """Multipliers of rows and bounds for the combination of gradients next to x that is nearest to zero."""
+        from scipy.optimize import nnls
+
+        x, count = here.point.x, self.program.unknowns.count
+        reach = self._reach(here)
+        near = [point for point in self.recent if float(np.abs(point.x - x).max()) <= reach]
+        objective = np.stack([point.gradient for point in near], 1)
+        size = max(1.0, float(np.abs(objective).max()))
+        columns: list[Matrix] = [objective / size]
+        owners: list[tuple[int, float]] = []
+        for row in range(len(self.low)):
+            for sign, bound in ((1.0, self.high[row]), (-1.0, self.low[row])):
+                if abs(here.point.rows[row] - bound) <= reach:
+                    columns.append(sign * np.stack([point.jacobian[row] for point in near], 1))
+                    owners += [(row, sign)] * len(near)
+        for sign, bounds in ((1.0, self.upper), (-1.0, self.lower)):
+            for index in np.flatnonzero(
+                np.abs(x - bounds) <= 1e-12 * max(1.0, float(np.abs(x).max()))
+            ).tolist():
+                unit = np.zeros((count, 1))
+                unit[index] = sign
+                columns.append(unit)
+                owners.append((-1 - index, sign))
+        matrix = np.concatenate(columns, 1)
+        heavy = 1e3
+        total = np.zeros((1, matrix.shape[1]))
+        total[0, : len(near)] = heavy
+        weights, _ = nnls(
+            np.concatenate([matrix, total]), np.append(np.zeros(count), heavy), maxiter=100 * matrix.shape[1]
+        )
+        share = float(weights[: len(near)].sum())
+        if share <= 0:
+            return np.zeros(len(self.low)), np.zeros(count), np.inf
+        weights = weights / share
+        stationarity = float(np.abs(matrix @ weights).max())
+        rows, pull = np.zeros(len(self.low)), np.zeros(count)
+        for (owner, sign), weight in zip(owners, weights[len(near) :], strict=True):
+            if owner >= 0:
+                rows[owner] += sign * weight * size
+            else:
+                pull[-1 - owner] += sign * weight * size
+        return rows, pull, stationarity
