@@ -13,6 +13,7 @@ from torch import Tensor
 from feasible.errors import UnsupportedError
 from feasible.sets.bounds import check_broadcast
 from feasible.sets.charts import Chart, FlattenChart, WhereChart
+from feasible.sets.rivals import Rivals
 from feasible.sets.set import Set, short
 from feasible.sets.wrapping import Wrapping, operand
 
@@ -111,6 +112,7 @@ class Where(Wrapping):
             "tangent",
             "support",
             "relaxation",
+            "rivals",
         ) and self.inner.offers(capability)
 
     def slack(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -141,6 +143,18 @@ class Where(Wrapping):
     def chart(self, kind: str | None = None) -> Chart:
         """The inner chart on the picked entries."""
         return WhereChart(cast(Chart, self.inner.chart(kind)), self.mask)
+
+    def rivals(self, x: Tensor) -> Rivals:
+        """The inner members on the picked entries; free entries are where they may be."""
+        found, mask = self.inner.rivals(self._safe(x)), self._mask(x)
+        residual, logs, slopes = (
+            torch.where(mask, part, 0.0) for part in (found.residual, found.logs, found.slopes)
+        )
+        return Rivals(residual, found.count, logs, slopes)
+
+    def spacing(self, shape: Sequence[int]) -> float:
+        """As the inner set."""
+        return self.inner.spacing(shape)
 
     def relaxation(self) -> Chart:
         """The inner relaxation on the picked entries."""
@@ -300,6 +314,16 @@ class Flatten(Wrapping):
     def chart(self, kind: str | None = None) -> Chart:
         """The inner chart."""
         return FlattenChart(cast(Chart, self.inner.chart(kind)), self.start_dim)
+
+    def rivals(self, x: Tensor) -> Rivals:
+        """The inner members, in the shape of x."""
+        found = self.inner.rivals(self._flat(x))
+        residual, slopes = (part.reshape(x.shape) for part in (found.residual, found.slopes))
+        return Rivals(residual, found.count, self._per_unit(found.logs, x), slopes)
+
+    def spacing(self, shape: Sequence[int]) -> float:
+        """As the inner set, of the flattened shape."""
+        return self.inner.spacing(self._flat_shape(shape))
 
     def relaxation(self) -> Chart:
         """The inner relaxation."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from feasible.sets.precision import roundoff, widest
 from feasible.sets.relaxations import CandidatesRelaxation
+from feasible.sets.rivals import Rivals, sampled, spacing
 from feasible.sets.selection import without_slope
 from feasible.sets.units import Vectors, keep_members, precise_norm
 
@@ -44,7 +45,7 @@ class Candidates(Vectors):
     convex = False
     discrete = True
     exact = True
-    default_method = None
+    default_method = "StraightThrough"
     relaxes_in_place = False
 
     def __post_init__(self) -> None:
@@ -86,10 +87,8 @@ class Candidates(Vectors):
         self.check_shape(x.shape)
         entries = x.detach()
         distances = self._per_candidate(entries, _distances)
-        # Sums in another order differ in their last bits: what is as near up to rounding counts as tied.
         least = distances.amin()
-        as_near = distances <= least * (1 + roundoff(distances.dtype))
-        nearest = self._take(as_near.to(torch.uint8).argmax(), entries)
+        nearest = self._take(_place_of(least, distances), entries)
         nearest = keep_members((entries == nearest).all(), entries, nearest)
         return without_slope(torch.where(least.isnan(), torch.full_like(nearest, math.nan), nearest), x)
 
@@ -113,6 +112,25 @@ class Candidates(Vectors):
         """The distance of ``x`` to each candidate, in float64 where the device has it."""
         self.check_shape(x.shape)
         return self._per_candidate(x, _distances)
+
+    def rivals(self, x: Tensor) -> Rivals:
+        """Among the candidates."""
+        point = widest(x.detach())
+        distances = self.distances(x.detach()).to(point.dtype)
+        place = _place_of(distances.amin(), distances).reshape(1)
+        others = distances.index_fill(0, place, 1.0)
+        pulls = (2 / others / others).index_fill(0, place, 0.0)
+        away = torch.zeros_like(point).reshape(-1)
+        for rows, some in zip(pieces := [*self._pieces()], pulls.split(len(pieces[0])), strict=True):
+            away += some @ widest(rows)
+        nearest = widest(self._take(place, x))
+        slopes = pulls.sum() * point - away.reshape(x.shape)
+        logs = 2 * others.log().sum()
+        return Rivals(point - nearest, len(distances) - 1, logs, slopes)
+
+    def spacing(self, shape: Sequence[int]) -> float:
+        """From some of the candidates to all of them."""
+        return spacing([self.distances(self.stack[place]) for place in sampled(len(self.stack))])
 
     def relaxation(self) -> CandidatesRelaxation:
         """Their mean under one softmax over all of them."""
@@ -147,6 +165,11 @@ class Candidates(Vectors):
     def _take(self, index: Tensor, like: Tensor) -> Tensor:
         # index_select reads the index on the device, where indexing would synchronise.
         return self.stack.index_select(0, index.reshape(1)).squeeze(0).to(like)
+
+
+def _place_of(least: Tensor, distances: Tensor) -> Tensor:
+    # Sums in another order differ in their last bits: what is as near up to rounding counts as tied.
+    return (distances <= least * (1 + roundoff(distances.dtype))).to(torch.uint8).argmax()
 
 
 def _distances(rows: Tensor, point: Tensor) -> Tensor:

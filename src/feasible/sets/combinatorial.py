@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from feasible.sets.relaxations import OneHotRelaxation
+from feasible.sets.rivals import Rivals, rivals_of_unit_vectors
 from feasible.sets.selection import keep_largest, keep_zeros, without_slope
 from feasible.sets.units import Vectors, along, is_plain_cpu
 
@@ -42,7 +43,7 @@ class OneHot(Vectors):
     convex = False
     discrete = True
     exact = True
-    default_method = None
+    default_method = "StraightThrough"
 
     def check_shape(self, shape: torch.Size) -> None:
         """A vector without entries has no room for a 1."""
@@ -72,6 +73,16 @@ class OneHot(Vectors):
     def relaxation(self) -> OneHotRelaxation:
         """The softmax of coordinates."""
         return OneHotRelaxation(self)
+
+    def rivals(self, x: Tensor) -> Rivals:
+        """Among the unit vectors."""
+        found = rivals_of_unit_vectors(self.rows(x), self.rows(self.project(x)))
+        residual, slopes = (self.from_rows(rows, x) for rows in (found.residual, found.slopes))
+        return found._replace(residual=residual, slopes=slopes)
+
+    def spacing(self, shape: Sequence[int]) -> float:
+        """``√2``, between any two."""
+        return math.sqrt(2)
 
     def members(self, shape: Sequence[int]) -> Iterator[Tensor]:
         """All of them: the last vector's 1 moves fastest, from the first entry to the last."""

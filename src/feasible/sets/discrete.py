@@ -11,11 +11,12 @@ from typing import Any, Self, cast, final
 import torch
 from torch import Tensor
 
-from feasible.sets.cells import cell, cuts_between, rounded_down
+from feasible.sets.cells import by_pieces, chosen, cuts_between, rounded_down
 from feasible.sets.elementwise import Box, Interval
 from feasible.sets.fixed import Frozen
 from feasible.sets.precision import normal
 from feasible.sets.relaxations import NearestRelaxation
+from feasible.sets.rivals import Rivals, rivals_of_numbers, sampled, spacing
 from feasible.sets.selection import keep_zeros, without_slope
 from feasible.sets.set import Set
 from feasible.sets.units import Elementwise
@@ -33,7 +34,7 @@ class Lattice(Elementwise):
 
     convex = False
     discrete = True
-    default_method = None
+    default_method = "StraightThrough"
 
     def is_member(self, x: Tensor) -> Tensor:
         """Whether each entry is one of the numbers."""
@@ -139,19 +140,26 @@ class FiniteSet(Lattice):
 
     def project(self, x: Tensor) -> Tensor:
         """The nearest value, the smaller of two equally near ones; the derivative is 0."""
-        entries = x.detach()
-        table, cuts = self._tables(entries)
-        index = cell(entries, cuts)
-        nearest = table.index_select(0, index.reshape(-1)).reshape(x.shape)
-        if 0.0 in self.numbers:
-            nearest = keep_zeros(entries, nearest)
-        return without_slope(nearest, x)
+        return without_slope(by_pieces(self._nearest, x.detach()), x)
+
+    def _nearest(self, x: Tensor) -> Tensor:
+        nearest = chosen(x, *self._tables(x))
+        return keep_zeros(x, nearest) if 0.0 in self.numbers else nearest
 
     def sample(self, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
         """Every value equally likely."""
         device = None if generator is None else generator.device
         index = torch.randint(len(self.numbers), tuple(shape), generator=generator, device=device)
         return torch.tensor(self.numbers, device=device)[index]
+
+    def rivals(self, x: Tensor) -> Rivals:
+        """Among the values, as the dtype of ``x`` holds them."""
+        fitting = self if self.table is not None and self.table.dtype == x.dtype else self.bind(x)
+        return rivals_of_numbers(x, fitting.project(x), fitting.numbers)
+
+    def spacing(self, shape: Sequence[int]) -> float:
+        """From some of the values to all of them."""
+        return _spacing(self.numbers)
 
     def relaxation(self) -> NearestRelaxation:
         """For each entry the mean of the values, the nearer ones counting more."""
@@ -205,7 +213,7 @@ class Integers(Lattice):
         """Lists, counts and linear minima need two bounds."""
         if capability in ("members", "count", "lmo"):
             return self.lower is not None and self.upper is not None
-        if capability == "relaxation":
+        if capability in ("relaxation", "rivals"):
             return self.lower is not None and self.upper is not None and self.upper - self.lower < _LISTED
         return super().offers(capability)
 
@@ -250,12 +258,23 @@ class Integers(Lattice):
             return self.project(low + away)
         return self.project(high - away if high is not None else normal(shape, generator) * 4)
 
+    def rivals(self, x: Tensor) -> Rivals:
+        """As for a list of values; for ranges of up to 256 numbers."""
+        return rivals_of_numbers(x, self.project(x), self._short_list("rivals"))
+
+    def spacing(self, shape: Sequence[int]) -> float:
+        """As for a list of values."""
+        return _spacing(self._short_list("spacing"))
+
     def relaxation(self) -> NearestRelaxation:
         """As for a list of values; for ranges of up to 256 numbers."""
-        low, high = self._finite_ends("relaxation")
-        if not self.offers("relaxation"):
-            raise self._lacks("relaxation", f"it has {high - low + 1} numbers, and the limit is {_LISTED}")
-        return NearestRelaxation(self, range(low, high + 1))
+        return NearestRelaxation(self, self._short_list("relaxation"))
+
+    def _short_list(self, what: str) -> range:
+        low, high = self._finite_ends(what)
+        if high - low >= _LISTED:
+            raise self._lacks(what, f"it has {high - low + 1} numbers, and the limit is {_LISTED}")
+        return range(low, high + 1)
 
     def members(self, shape: Sequence[int]) -> Iterator[Tensor]:
         """All of them in lexicographic order, where the range is finite."""
@@ -275,6 +294,11 @@ class Integers(Lattice):
         if low is None or high is None:
             raise self._lacks(what, "it is not finite; give both bounds")
         return low, high
+
+
+def _spacing(numbers: Sequence[float]) -> float:
+    values = torch.tensor(numbers, dtype=torch.float64)
+    return spacing([(values - values[place]).abs() for place in sampled(len(values))])
 
 
 def common_values(first: Set, second: Set) -> Set | None:

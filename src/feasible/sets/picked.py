@@ -15,6 +15,7 @@ from feasible.sets.algebra import Flatten, Where, check_mask, check_mask_fits
 from feasible.sets.blocks import Axes, block, block_shape, put, take
 from feasible.sets.charts import BlockChart, Chart
 from feasible.sets.precision import normal, widest
+from feasible.sets.rivals import Rivals
 from feasible.sets.set import Set, short
 from feasible.sets.units import Vectors
 from feasible.sets.wrapping import Wrapping, operand
@@ -179,6 +180,17 @@ class Picked(Wrapping):
     def chart(self, kind: str | None = None) -> Chart:
         """The inner chart of what is picked."""
         return BlockChart(cast(Chart, self.inner.chart(kind)), self.axes)
+
+    def rivals(self, x: Tensor) -> Rivals:
+        """The inner members of what is picked; free entries are where they may be."""
+        found = self.inner.rivals(take(x, self.axes))
+        free = torch.zeros_like(x, dtype=found.slopes.dtype)
+        residual, slopes = (put(free, self.axes, part) for part in (found.residual, found.slopes))
+        return Rivals(residual, found.count, self._completed(found.logs, x, 0.0), slopes)
+
+    def spacing(self, shape: Sequence[int]) -> float:
+        """As the inner set, of what is picked."""
+        return self.inner.spacing(block_shape(shape, self.axes))
 
     def relaxation(self) -> Chart:
         """The inner relaxation of what is picked."""

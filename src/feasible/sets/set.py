@@ -16,6 +16,7 @@ from feasible.sets.precision import normal, roundoff, widest
 
 if TYPE_CHECKING:
     from feasible.sets.algebra import Flatten
+    from feasible.sets.rivals import Rivals
 
 OPTIONAL = (
     "slack",
@@ -28,6 +29,7 @@ OPTIONAL = (
     "members",
     "count",
     "relaxation",
+    "rivals",
 )
 """What a set offers only where the mathematics has it; ``Set.offers`` tells."""
 
@@ -236,6 +238,14 @@ class Set(ABC):
     def relaxation(self) -> nn.Module:
         """A chart of means of members, of which one remains as its temperature falls (``Relaxation``)."""
         raise self._lacks("relaxation", "its members cannot be scored one by one")
+
+    def rivals(self, x: Tensor) -> Rivals:
+        """The nearest member of each unit of ``x``, and the sums over all others that a product of distances needs."""
+        raise self._lacks("rivals", "its units have no list of members")
+
+    def spacing(self, shape: Sequence[int]) -> float:
+        """A typical distance between the members of one unit; it goes with ``rivals``."""
+        raise self._lacks("spacing", "its units have no list of members")
 
     def _lacks(self, what: str, why: str) -> UnsupportedError:
         available = [name for name in ("project", *OPTIONAL) if name == "project" or self.offers(name)]

@@ -16,8 +16,12 @@ from feasible.sets.matrices import SquareMatrices, on_finite
 from feasible.sets.nearest import NearestPoint, nearest_point
 from feasible.sets.precision import roundoff, uniform, wide, widest
 from feasible.sets.relaxations import PermutationRelaxation
+from feasible.sets.rivals import Rivals, permutation_table, rivals_of_permutations, spacing
 
 __all__ = ["DoublyStochastic", "Permutation"]
+
+_LISTED = 8
+"""Larger matrices have too many permutations to compare with all of them."""
 
 
 @final
@@ -105,7 +109,7 @@ class Permutation(SquareMatrices, NearestPoint):
     convex = False
     discrete = True
     exact = True
-    default_method = None
+    default_method = "StraightThrough"
 
     def project(self, x: Tensor) -> Tensor:
         """The best assignment; infinite entries are taken or shunned wherever that is possible."""
@@ -144,6 +148,28 @@ class Permutation(SquareMatrices, NearestPoint):
     def relaxation(self) -> PermutationRelaxation:
         """Sinkhorn's doubly stochastic matrix, in the end the exact assignment."""
         return PermutationRelaxation(self)
+
+    def rivals(self, x: Tensor) -> Rivals:
+        """Among all permutation matrices, of up to 8 rows.
+
+        Raises:
+            UnsupportedError: the matrices are larger.
+        """
+        self._check_listed(x.shape)
+        return rivals_of_permutations(x, self.project(x))
+
+    def spacing(self, shape: Sequence[int]) -> float:
+        """As for any list of members; all of them have the same distances to the others."""
+        self._check_listed(shape)
+        table = permutation_table(shape[-1])
+        return spacing([(table - table[0]).norm(dim=-1)])
+
+    def _check_listed(self, shape: Sequence[int]) -> None:
+        if shape[-1] > _LISTED:
+            raise self._lacks(
+                f"list of members for matrices of {shape[-1]} rows",
+                f"there are {math.factorial(shape[-1]):,}, and the limit is {_LISTED} rows",
+            )
 
     def members(self, shape: Sequence[int]) -> Iterator[Tensor]:
         """All permutations, in lexicographic order of the columns that the rows choose."""
