@@ -106,6 +106,8 @@ METHODS = [
     MethodCase(fs.Project()),
     MethodCase(fs.Reparametrize()),
     MethodCase(fs.SoftmaxAnneal(10)),
+    MethodCase(fs.StraightThrough()),
+    MethodCase(fs.ProximalAnneal(10)),
 ]
 
 

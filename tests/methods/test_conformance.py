@@ -61,6 +61,24 @@ OWN_SEEDS = (
 )
 """Every declaration draws a seed of its own."""
 
+APART = (
+    fs.FiniteSet([-1, 0, 1]),
+    fs.FiniteSet([-0.1, 0.3, 7.0]).where(torch.tensor([[True, False, True], [False, True, True]])),
+    fs.Integers(),
+    fs.OneHot(),
+    fs.OneHot(dim=0),
+    fs.OneHot().where(torch.tensor([True, False, True])),
+    fs.OneHot().flatten(0),
+    fs.Candidates(torch.arange(24.0).reshape(4, 2, 3).sin()),
+    fs.OneHot() | fs.Sphere(3.0),
+    fs.NofM(1, 3),
+    fs.Sphere(),
+    fs.LowRank(1),
+    fs.Simplex(),
+    fs.Box(-1, 1),
+)
+"""Sets that are not convex, and two that are."""
+
 CASES = [
     MethodCase(
         fs.Project(),
@@ -211,6 +229,18 @@ CASES = [
             (lambda: fs.SoftmaxAnneal(5, noise=-1.0), "noise must be ≥ 0 and finite, got -1.0"),
         ],
     ),
+    MethodCase(fs.StraightThrough(), APART),
+    MethodCase(
+        fs.ProximalAnneal(10),
+        APART,
+        rejects=[
+            (lambda: fs.ProximalAnneal(0), "ProximalAnneal: steps must be a positive whole number, got 0"),
+            (lambda: fs.ProximalAnneal(2.5), "steps must be a positive whole number, got 2.5"),
+            (lambda: fs.ProximalAnneal(5, strength=0.0), "strength must be positive and finite, got 0.0"),
+            (lambda: fs.ProximalAnneal(5, power=float("inf")), "power must be positive and finite, got inf"),
+        ],
+    ),
+    MethodCase(fs.ProximalAnneal(3, strength=1.0, power=1.0), APART),
     MethodCase(fs.SoftmaxAnneal(10, noise=0.5), RELAXED, holds="finally", skip=[*COOLING, *OWN_SEEDS]),
     MethodCase(fs.PenaltyBarrier(1.0, 0.1), STRAIGHT, solves=1e-4, steps=3000, rate=0.05, skip=SINKING),
 ]

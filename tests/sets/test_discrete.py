@@ -1,5 +1,6 @@
 """Lists of values and whole numbers, against exact arithmetic with fractions."""
 
+import math
 import re
 from fractions import Fraction
 from itertools import islice, pairwise, product
@@ -198,5 +199,39 @@ def test_no_value_in_two_sets(first, second, message) -> None:
         common_values(first, second)
 
 
-def test_a_discrete_set_has_no_method_of_its_own() -> None:
-    assert FiniteSet([0]).default_method is Integers().default_method is OneHot().default_method is None
+@pytest.mark.parametrize(
+    "set",
+    [
+        FiniteSet([0, 1]),
+        Integers(),
+        OneHot(),
+        FiniteSet([0, 1]).where(torch.tensor([True, False])),
+        OneHot().where(torch.tensor([True, False, True])),
+        OneHot().flatten(1),
+        OneHot() | OneHot().where(torch.tensor([True, False, True])),
+        FiniteSet([0, 1]) & Box(0, 0.5),
+    ],
+    ids=repr,
+)
+def test_discrete_sets_train_straight_through_by_themselves(set) -> None:
+    assert set.default_method == "StraightThrough"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 9, 40])
+def test_pieces_of_large_tensors_have_the_bits_of_small_ones(count, dtype) -> None:
+    generator = torch.Generator().manual_seed(count)
+    values = torch.randn(count, generator=generator, dtype=torch.float64) * 10 ** torch.arange(
+        count
+    ).remainder(4)
+    set = FiniteSet([0.0, *values]).bind(torch.zeros(1, dtype=dtype))
+    cuts = set.cuts[:-1]
+    entries = torch.cat(
+        [cuts, cuts.nextafter(cuts + 1), set.table, torch.tensor([-0.0, 0.0, math.inf, -math.inf])]
+    )
+    x = torch.cat([entries.to(dtype), (100 * torch.randn(140_000, generator=generator)).to(dtype)])
+    nearest = set.project(x)
+    reference = torch.cat([set.table[torch.bucketize(part, set.cuts)] for part in x.split(1000)])
+    assert same_bits(nearest + 0.0, reference + 0.0)
+    is_member = x == nearest
+    assert same_bits(nearest[is_member], x[is_member])

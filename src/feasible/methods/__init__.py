@@ -7,9 +7,11 @@ from feasible.methods import (
     penalty,
     penalty_barrier,
     project,
+    proximal_anneal,
     reparametrize,
     softmax_anneal,
     squared_slack,
+    straight_through,
 )
 from feasible.methods.augmented_lagrangian import *
 from feasible.methods.barrier import *
@@ -18,9 +20,11 @@ from feasible.methods.method import Method
 from feasible.methods.penalty import *
 from feasible.methods.penalty_barrier import *
 from feasible.methods.project import *
+from feasible.methods.proximal_anneal import *
 from feasible.methods.reparametrize import *
 from feasible.methods.softmax_anneal import *
 from feasible.methods.squared_slack import *
+from feasible.methods.straight_through import *
 
 # Each file names what it offers; nothing has to be repeated here.
 __all__ = [
@@ -31,7 +35,9 @@ __all__ = [
     *penalty.__all__,
     *penalty_barrier.__all__,
     *project.__all__,
+    *proximal_anneal.__all__,
     *reparametrize.__all__,
     *softmax_anneal.__all__,
     *squared_slack.__all__,
+    *straight_through.__all__,
 ]

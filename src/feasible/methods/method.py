@@ -50,6 +50,8 @@ class Method(ABC):
     """The optional functions of a set that it uses."""
     on_saturation: ClassVar[str] = "are saturated and no longer learn; Reparametrize(revive=True)"
     """What the report says of entries that no longer answer to their coordinates."""
+    repeatable: ClassVar[bool] = True
+    """Whether ``correct`` a second time in the same step changes nothing more, as projecting twice."""
     convex_only: ClassVar[bool] = False
     """Whether a non-convex set is refused rather than served as a heuristic."""
 
@@ -97,6 +99,10 @@ class Method(ABC):
         """What is promised of a weight after so many steps; less than ``guarantee`` while a schedule runs."""
         return self.guarantee
 
+    def stage(self, step: int) -> str:
+        """How far a schedule is after so many steps, for the report; empty where there is nothing to say."""
+        return ""
+
     # -- in the loss -------------------------------------------------------------------------------
 
     def pull(self, mean: Tensor, set: Set, state: State, step: int) -> Pull | None:
@@ -142,6 +148,11 @@ class Method(ABC):
 
         Called when the weight is declared, after every tick of the clock, and when a checkpoint is loaded.
         """
+
+
+def annealing(step: int, steps: int) -> str:
+    """The stage of a method that rounds after so many steps."""
+    return f"annealing: {step:,} of {steps:,} steps; finish() rounds" if step < steps else ""
 
 
 def attach_gradient(value: Tensor, pull: Pull) -> Tensor:

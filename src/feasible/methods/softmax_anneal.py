@@ -8,7 +8,7 @@ from typing import Self, final
 
 from torch import Tensor
 
-from feasible.methods.method import Guarantee, Method
+from feasible.methods.method import Guarantee, Method, annealing
 from feasible.methods.slot import Slot, remember_order
 from feasible.sets import Set
 from feasible.sets.charts import Chart
@@ -99,6 +99,10 @@ class SoftmaxAnneal(Method):
     def guarantee_at(self, step: int) -> Guarantee:
         """A member once the schedule has ended, a mean of members before."""
         return "encouraged" if step < self.steps else "by construction"
+
+    def stage(self, step: int) -> str:
+        """How far it is."""
+        return annealing(step, self.steps)
 
     def install(self, slot: Slot, set: Set) -> None:
         """One relaxation and one leaf of coordinates for all modules that own the weight."""

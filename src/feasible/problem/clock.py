@@ -122,9 +122,9 @@ class Attachment:
             for group in self.mapping:
                 group.replace_gradients(self.optimizer)
 
-    def correct(self) -> None:
-        """After the step."""
-        correct(self.groups, self.moments)
+    def correct(self, skipped: Tensor | None) -> None:
+        """After the step; ``skipped``: a mask on the device, where only that knows whether there was one."""
+        correct(self.groups, self.moments, skipped)
 
 
 def group_weights(constraints: Sequence[Constraint]) -> list[Group]:
@@ -145,13 +145,19 @@ def group_weights(constraints: Sequence[Constraint]) -> list[Group]:
     return list(groups.values())
 
 
-def correct(groups: Sequence[Group], moments: Moments) -> None:
+def correct(groups: Sequence[Group], moments: Moments, skipped: Tensor | None = None) -> None:
     """Let every method mend its weights."""
     with torch.no_grad():
         for group in groups:
             step = group.constraints[0].ticks  # the same for all of them
-            if group.method.corrects(step):
-                group.method.correct(group.slots, moments, group.set, step)
+            if not group.method.corrects(step):
+                continue
+            is_kept = skipped is not None and not group.method.repeatable
+            before = [slot.leaf.clone() for slot in group.slots] if is_kept else []
+            group.method.correct(group.slots, moments, group.set, step)
+            for slot, weight in zip(group.slots, before, strict=False):
+                assert skipped is not None
+                slot.leaf.copy_(torch.where(skipped, weight, slot.leaf))
 
 
 class Skips:
@@ -309,8 +315,8 @@ class Clock:
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         attachment = self.attachments[optimizer]
         skipped, mask = self.skips.of(optimizer)
-        if attachment.groups:
-            attachment.correct()
+        if attachment.groups and not skipped:
+            attachment.correct(mask)
         if attachment is not self.leader:
             return
         if skipped:

@@ -35,7 +35,7 @@ from feasible.problem.probe import (
 )
 from feasible.problem.ranks import is_distributed
 from feasible.problem.window import Moment, Window
-from feasible.sets import Set
+from feasible.sets import Set, Where
 from feasible.surrogate import Surrogate
 
 Per = Literal["value", "sample", "index"]
@@ -51,6 +51,24 @@ class ValueSpec:
     tolerance: float | None = None
     average: str | float | None = None
     function: Callable[[Any], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Settled:
+    """How many units of a weight the end of the training has moved, and the farthest of them."""
+
+    moved: int
+    units: int
+    farthest: float
+
+    @classmethod
+    def between(cls, before: Tensor, after: Tensor, set: Set) -> Settled:
+        """From what the model computed with to what it is left with."""
+        distance = set.norm(after - before)
+        mask = set.mask.expand_as(before) if isinstance(set, Where) and set.separable else None
+        units = distance.numel() if mask is None else int(mask.sum())
+        farthest = float(distance.max()) if distance.numel() else 0.0
+        return cls(int((distance != 0).sum()), units, farthest)
 
 
 @dataclass(eq=False)
@@ -85,6 +103,8 @@ class Constraint:
     """What this process has measured by itself, and what was before: until the ranks agree."""
     saturation: float | None = None
     """Share of saturated entries when the chart was taken away."""
+    settled: Settled | None = None
+    """What ``finish`` has moved; ``None`` before it."""
     _shape: tuple[int, ...] = ()
     _kind: tuple[torch.dtype, torch.device] | None = None
     _amounts: list[Tensor] = field(default_factory=list)

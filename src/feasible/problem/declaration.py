@@ -110,14 +110,15 @@ def check_weight(
             f"  Constrain it once, to the intersection: ({other.set!r}) & ({set!r})."
         )
     if method.latent:
-        _check_latent(slot, method, optimizers)
+        _check_latent(slot, set, method, optimizers)
 
 
-def _check_latent(slot: Slot, method: Method, optimizers: Iterable[Optimizer]) -> None:
+def _check_latent(slot: Slot, set: Set, method: Method, optimizers: Iterable[Optimizer]) -> None:
     if slot.bare is not None:
+        other = "ProximalAnneal(steps=…)" if set.discrete else "Project"
         raise UnsupportedError(
             f"{type(method).__name__} needs a module that owns {slot.name!r}, and the problem holds bare tensors.\n"
-            "  Use Project, or put the tensor into an nn.Module."
+            f"  Use {other}, or put the tensor into an nn.Module."
         )
     for optimizer in optimizers:
         if any(parameter is slot.leaf for group in optimizer.param_groups for parameter in group["params"]):

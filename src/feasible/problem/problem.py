@@ -18,7 +18,7 @@ from feasible.problem import checkpoint, plain_state
 from feasible.problem.best import Best, judge
 from feasible.problem.clock import Attachment, Clock, correct, group_weights
 from feasible.problem.compatibility import check_methods, check_parameters
-from feasible.problem.constraint import Constraint, Handle, Per, ValueSpec
+from feasible.problem.constraint import Constraint, Handle, Per, Settled, ValueSpec
 from feasible.problem.declaration import bind, check_kinds, check_spec, check_weight, free_names, match
 from feasible.problem.handed import check_names, check_recorded
 from feasible.problem.history import metrics
@@ -473,7 +473,8 @@ class Problem:
             for constraint in self.constraints:
                 if constraint.slot is not None and constraint.enabled:
                     constraint.slot.refresh()
-                    self._settle(constraint)
+                    settled = self._settle(constraint)
+                    constraint.settled = constraint.settled or settled
         for optimizer in self._clock.optimizers:
             self._clock.detach(optimizer)
         self.finished = True
@@ -549,18 +550,21 @@ class Problem:
             seconds=seconds,
         )
 
-    def _settle(self, constraint: Constraint) -> None:
+    def _settle(self, constraint: Constraint) -> Settled | None:
+        """Leave the weight as a plain tensor where its method wants it; what that moved."""
         slot, method = constraint.slot, constraint.method
         assert slot is not None
         # Under another method's chart (a soft one, which comes along) nothing has to be settled.
         if slot.chart is not None and not method.latent:
-            return
+            return None
         settled = method.settle(slot, constraint.bound)
+        moved = Settled.between(slot.value().detach(), settled, constraint.bound) if method.hard else None
         if slot.chart is not None:
             constraint.saturation = float(slot.chart.saturated(slot.leaf).float().mean())
             self._uninstall(constraint)
         if not torch.equal(settled, slot.leaf):
             slot.write(settled)
+        return moved
 
     def _uninstall(self, constraint: Constraint) -> None:
         slot = constraint.slot

@@ -58,6 +58,8 @@ def _row(problem: Problem, constraint: Constraint, handed: Mapping[str, Any], se
         nonfinite=constraint.nonfinite,
         steps=constraint.ticks,
         diagnosis=diagnosis(problem, constraint, checked.worst if checked else None, series),
+        finish_moved=constraint.settled.moved if constraint.settled else None,
+        finish_distance=constraint.settled.farthest if constraint.settled else None,
         **generalisation,
     )
 
@@ -172,7 +174,8 @@ def _guarantee(constraint: Constraint, checked: _Check | None) -> str:
     holds = checked.worst == 0
     if constraint.slot is None:
         return "at these points" if holds else "encouraged"
-    promised = constraint.method.guarantee_at(constraint.ticks)
+    method = constraint.method
+    promised = method.guarantee if constraint.settled else method.guarantee_at(constraint.ticks)
     if promised == "encouraged":
         return "exact" if holds and constraint.bound.exact else "encouraged"
     if not holds:

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 LEAST_REACH = 1e-9
 """The share of a pull that must arrive at the weights: float32 rounds a sum of gradients at 1e-7."""
 
+_PLURALS = {"entry": "entries", "vector": "vectors", "matrix": "matrices", "tensor": "tensors"}
+
 
 def diagnosis(problem: Problem, constraint: Constraint, worst: float | None, series: Series) -> str:
     """All that there is to say of the constraint; ``worst`` is the violation that was just found."""
     said = [
         *_state(problem, constraint),
+        *_rounding(constraint),
         *_numbers(constraint, worst),
         *_training(problem, constraint, series),
     ]
@@ -49,6 +52,23 @@ def _state(problem: Problem, constraint: Constraint) -> Iterator[str]:
         yield (
             "its value came without a gradient and cannot move the weights: compute it from the model outside "
             "no_grad, or hand in Surrogate(smooth, truth)"
+        )
+
+
+def _rounding(constraint: Constraint) -> Iterator[str]:
+    """How far an anneal is; what the end of the training has moved."""
+    settled = constraint.settled
+    if settled is None:
+        stage = constraint.method.stage(constraint.ticks) if constraint.enabled else ""
+        if stage:
+            yield stage
+        return
+    if settled.moved:
+        units = _PLURALS.get(constraint.bound.unit.split()[0], "units")
+        remedy = "; problem.polish(…) would win back what that costs" if constraint.bound.discrete else ""
+        yield (
+            f"finish() moved {settled.moved:,} of {settled.units:,} {units}, the farthest by "
+            f"{settled.farthest:.3g}{remedy}"
         )
 
 

@@ -42,5 +42,9 @@ class Row:
     largest_share: float | None = None
     """With 95 % confidence at most this share of samples violates the constraint, if those that were handed to the
     report are independent draws that nothing was trained on."""
+    finish_moved: int | None = None
+    """How many units ``finish`` has moved; ``None`` before it."""
+    finish_distance: float | None = None
+    """How far it has moved the farthest of them."""
     generalisation: str = ""
     """Training and handed-in values side by side, in a sentence."""

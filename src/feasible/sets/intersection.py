@@ -90,6 +90,16 @@ class Intersection(OfParts):
         return all(part.convex for part in self.parts)
 
     @property
+    def discrete(self) -> bool:  # type: ignore[override]
+        """If any part is."""
+        return any(part.discrete for part in self.parts)
+
+    @property
+    def default_method(self) -> str | None:  # type: ignore[override]
+        """That of a discrete part, else plain projection."""
+        return next((part.default_method for part in self.parts if part.discrete), "Project")
+
+    @property
     def unit(self) -> str:
         """The parts' common unit (single entries aside), else the whole tensor."""
         units = {part.unit for part in self.parts} - {"entry"}
