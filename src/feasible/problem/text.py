@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from feasible.methods.lookup import closest, listing
 from feasible.methods.slot import Slot
 from feasible.problem.constraint import Constraint
 
-
-def listing(names: Iterable[str], most: int = 30) -> str:
-    """Names in a row, cut where they would fill a screen."""
-    names = list(names)
-    rest = f", … and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
-
-
-def closest(wanted: str, names: Iterable[str]) -> str:
-    """``Closest: …`` where a name resembles the wanted one."""
-    found = difflib.get_close_matches(wanted, list(names), n=1)
-    return f" Closest: {found[0]!r}." if found else ""
+__all__ = ["closest", "listing", "overview", "table"]
 
 
 def overview(slots: Mapping[str, Slot], constraints: Sequence[Constraint]) -> str:

@@ -1,11 +1,13 @@
 """Solvers: deterministic, high accuracy, with a certificate of what they found."""
 
-from feasible.solve import minimization, search
+from feasible.solve import exact, minimization, search
+from feasible.solve.exact import *
 from feasible.solve.minimization import *
 from feasible.solve.search import *
 
 # Each package names what it offers; nothing has to be repeated here.
 __all__ = [
+    *exact.__all__,
     *minimization.__all__,
     *search.__all__,
 ]
