@@ -39,10 +39,13 @@ class Moments:
         for group in self._optimizer.param_groups:
             # In place: L-BFGS holds on to this very list.
             group["params"][:] = [new if parameter is old else parameter for parameter in group["params"]]
+        self.forget_curvature()
+        self._optimizer.state.pop(old, None)
+
+    def forget_curvature(self) -> None:
+        """L-BFGS begins anew: its curvature pairs span all parameters, and would move one that is held by now."""
         if isinstance(self._optimizer, LBFGS):
-            self._optimizer.state.clear()  # its curvature pairs span all parameters
-        else:
-            self._optimizer.state.pop(old, None)
+            self._optimizer.state.clear()
 
     def _state(self, parameter: Tensor) -> dict[str, object]:
         if self._optimizer is None or parameter not in self._optimizer.state:

@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from feasible.methods.method import Method
 from feasible.methods.moments import Moments
 from feasible.methods.slot import Slot
+from feasible.optim.constrained import TakesSets
 from feasible.problem.constraint import Constraint
 from feasible.problem.window import Moment
 from feasible.sets import Set
@@ -96,6 +97,10 @@ class Attachment:
     """Whether a step has ever run its closure more than once: such an optimizer minimises within its steps,
     and one that is content with a single run has already arrived."""
     planned_for: int = -1
+    handed: list[Constraint] = field(default_factory=list)
+    """Constraints whose weights the optimizer holds in their sets by itself."""
+    held: list[Tensor] = field(default_factory=list)
+    """The constrained weights that took no gradients when the constraints last changed."""
 
     def parameters(self) -> list[Tensor]:
         """Everything that the optimizer steps."""
@@ -112,9 +117,41 @@ class Attachment:
                 constraint.follow_weight()
                 constraint.options = options[id(constraint.slot.leaf)]
                 owned.append(constraint)
-        self.groups = group_weights(owned)
+        self.hand_over(owned)
+        self.groups = group_weights([constraint for constraint in owned if constraint not in self.handed])
         self.mapping = [group for group in self.groups if group.method.replaces_gradients(group.set)]
         self.planned_for = len(self.optimizer.param_groups)
+
+    def hand_over(self, constraints: Sequence[Constraint]) -> None:
+        """Let an optimizer that can hold weights in sets do so; it lets go those that it held before."""
+        if not isinstance(self.optimizer, TakesSets):
+            return
+        before = [constraint.slot.leaf for constraint in self.handed if constraint.slot is not None]
+        self.handed = [c for c in constraints if c.enabled and c.method.holds and _can_hold(self.optimizer, c)]
+        now = []
+        for constraint in self.handed:
+            assert constraint.slot is not None
+            now.append(constraint.slot.leaf)
+            self.optimizer.constrain_(constraint.slot.leaf, constraint.bound)
+        for leaf in before:
+            is_own = any(leaf is parameter for parameter in self.parameters())
+            if is_own and not any(leaf is other for other in now):
+                self.optimizer.constrain_(leaf, None)
+
+    def note_gradients(self) -> None:
+        """The gradients of weights that the optimizer holds itself are what the report wants to see."""
+        for constraint in self.handed:
+            assert constraint.slot is not None
+            grad = constraint.slot.leaf.grad
+            constraint.raw_gradient = None if grad is None or grad.is_sparse else grad * constraint.sign
+
+    def forget_held(self, constraints: Sequence[Constraint]) -> None:
+        """Weights that take no gradients from now on must not be moved by what the optimizer remembers."""
+        known = {id(weight) for weight in self.held}
+        constrained = {id(c.slot.leaf) for c in constraints if c.slot is not None and c.enabled}
+        self.held = [p for p in self.parameters() if not p.requires_grad and id(p) in constrained]
+        if any(id(weight) not in known for weight in self.held):
+            self.moments.forget_curvature()
 
     def replace_gradients(self) -> None:
         """Before the step."""
@@ -125,6 +162,12 @@ class Attachment:
     def correct(self, skipped: Tensor | None) -> None:
         """After the step; ``skipped``: a mask on the device, where only that knows whether there was one."""
         correct(self.groups, self.moments, skipped)
+
+
+def _can_hold(optimizer: TakesSets, constraint: Constraint) -> bool:
+    """Whether the optimizer takes the set; weights without gradients stay where they are under any."""
+    assert constraint.slot is not None
+    return constraint.slot.leaf.requires_grad or optimizer.objection(constraint.bound) is None
 
 
 def group_weights(constraints: Sequence[Constraint]) -> list[Group]:
@@ -252,6 +295,7 @@ class Clock:
     def attach(self, optimizer: Optimizer, leads: bool) -> Attachment:
         """Follow the optimizer's steps, once it is hooked."""
         attachment = self.attachments[optimizer] = Attachment(optimizer, Moments(optimizer))
+        attachment.forget_held(self._constraints())
         if leads or self.leader is None:
             self.leader = attachment
         return attachment
@@ -268,6 +312,7 @@ class Clock:
         attachment = self.attachments.pop(optimizer)
         for hook in attachment.hooks:
             hook.remove()
+        attachment.hand_over([])
         if self.leader is attachment:
             self.leader = next(iter(self.attachments.values()), None)
 
@@ -275,6 +320,7 @@ class Clock:
         """Constraints have come or gone."""
         for attachment in self.attachments.values():
             attachment.planned_for = -1
+            attachment.forget_held(self._constraints())
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         attachment = self.attachments[optimizer]
@@ -298,7 +344,10 @@ class Clock:
 
         def run() -> Any:
             attachment.closure_runs += 1
-            attachment.searches |= attachment.closure_runs > 1
+            if isinstance(attachment.optimizer, TakesSets):
+                attachment.searches = attachment.optimizer.searches
+            else:
+                attachment.searches |= attachment.closure_runs > 1
             self.moment.closure = number
             try:
                 result = closure()

@@ -8,7 +8,9 @@ from torch.optim import LBFGS, Optimizer
 
 from feasible.errors import UnsupportedError
 from feasible.methods.slot import Slot
+from feasible.optim.constrained import TakesSets
 from feasible.problem.constraint import Constraint
+from feasible.sets import Frozen
 
 
 def check_parameters(optimizer: Optimizer, slots: Mapping[str, Slot]) -> None:
@@ -44,7 +46,13 @@ def check_methods(optimizer: Optimizer, constraints: Iterable[Constraint]) -> No
                 "that must become small, and here it would be maximised.\n"
                 "  Minimise the negative of the loss instead, or use Project or Reparametrize."
             )
-        if slot is None or not isinstance(optimizer, LBFGS) or not slot.leaf.requires_grad:
+        if slot is None or not slot.leaf.requires_grad:
+            continue
+        if isinstance(constraint.bound, Frozen):
+            continue  # it takes no gradients from here on
+        if isinstance(optimizer, TakesSets):
+            check_handover(optimizer, constraint)
+        if not isinstance(optimizer, LBFGS):
             continue
         if constraint.method.acts_after_step(constraint.bound):
             raise UnsupportedError(
@@ -53,3 +61,21 @@ def check_methods(optimizer: Optimizer, constraints: Iterable[Constraint]) -> No
                 "  Use Reparametrize, Penalty or AugmentedLagrangian with LBFGS, or an optimizer made for "
                 "projections: optim.ProjectedLBFGS (or Adam, SGD, …)."
             )
+
+
+def check_handover(optimizer: TakesSets, constraint: Constraint) -> None:
+    """Raise where an optimizer that holds weights in their sets cannot do it, or another method moves the weight."""
+    name, method = type(optimizer).__name__, type(constraint.method).__name__
+    if constraint.method.holds:
+        objection = optimizer.objection(constraint.bound)
+        if objection is not None:
+            raise UnsupportedError(
+                f"{method} on {constraint.name} under {name}: {name} holds weights in their sets by itself, and "
+                f"cannot hold one in {constraint.set!r}: {objection}.\n"
+                f"  Works with: {optimizer.works_with}"
+            )
+    elif constraint.method.acts_after_step(constraint.bound):
+        raise UnsupportedError(
+            f"{method} on {constraint.name} under {name}: moving a weight after the step breaks what {name} knows of "
+            "it.\n  Use Project, which hands it the set, or Reparametrize, Penalty or AugmentedLagrangian."
+        )
