@@ -38,6 +38,8 @@ class Method(ABC):
 
     guarantee: ClassVar[Guarantee] = "encouraged"
     """What the method promises of a weight; the report checks it."""
+    holds: ClassVar[bool] = False
+    """Whether it does nothing but keep a weight in its set, which some optimizers do better by themselves."""
     hard: ClassVar[bool] = False
     """Whether it moves the weight itself: at most one such method per tensor."""
     latent: ClassVar[bool] = False

@@ -60,6 +60,7 @@ class Project(Method):
 
     guarantee = "projected"
     hard = True
+    holds = True
     for_values = False
 
     def __post_init__(self) -> None:

@@ -22,6 +22,8 @@ class TakesSets(Protocol):
 
     searches: bool
     """Whether a step goes on until it has minimised, so that multipliers may follow at their full rate."""
+    works_with: ClassVar[str]
+    """What to use where a set is refused, as a sentence."""
 
     def objection(self, set: Set) -> str | None:
         """Why it cannot hold a weight in the set, in half a sentence; ``None`` where it can."""
@@ -46,8 +48,7 @@ class ConstrainedOptimizer(Optimizer):
     """
 
     searches: bool = False
-    works_with: ClassVar[str]
-    """What to use where a set is refused."""
+    works_with: ClassVar[str] = "convex sets."
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any], sets: Sets | None = None) -> None:
         self._sets: dict[Tensor, Held] = {}

@@ -25,13 +25,15 @@ class CurvaturePairs:
     Args:
         capacity: how many pairs are kept.
         like: a vector of the length, dtype and device of the pairs.
+        balanced: take ``‖s‖ / ‖y‖`` as the size of the inverse Hessian rather than ``sᵀy / yᵀy``, which noise
+            in y makes too small.
 
     Source: Nocedal, *Updating quasi-Newton matrices with limited storage* (1980); on coefficients: Byrd, Nocedal &
     Schnabel, *Representations of quasi-Newton matrices* (1994), theorem 2.2.
     """
 
-    def __init__(self, capacity: int, like: Tensor) -> None:
-        self.capacity = capacity
+    def __init__(self, capacity: int, like: Tensor, balanced: bool = False) -> None:
+        self.capacity, self.balanced = capacity, balanced
         self.rows = like.new_zeros(2 * capacity, like.numel())
         """Row i is a displacement, row capacity + i the change of the gradient along it."""
         self.gram: Matrix = np.zeros((2 * capacity, 2 * capacity))
@@ -53,7 +55,7 @@ class CurvaturePairs:
         m, order = self.capacity, self.order
         place = order.pop(0) if len(order) == m else len(order)
         order.append(place)
-        self.rows[place :: m] = new
+        self.rows[place::m] = new
         if self.free is not None:
             new.mul_(self.free)
         products = as_array(self.rows @ new.T)
@@ -100,11 +102,13 @@ class CurvaturePairs:
         return self._usable
 
     def scale(self) -> float | None:
-        """``sᵀy / yᵀy`` of the newest usable pair: the size of the inverse Hessian; ``None`` without one."""
+        """The size of the inverse Hessian, from the newest usable pair; ``None`` without one."""
         usable = self.usable()
         if not usable:
             return None
         s, y = usable[-1], self.capacity + usable[-1]
+        if self.balanced:
+            return math.sqrt(self.gram[s, s] / self.gram[y, y])
         return float(self.gram[s, y] / self.gram[y, y])
 
     def newton(self, g: Tensor) -> Tensor | None:

@@ -39,15 +39,17 @@ class ProjectedLBFGS(ConstrainedOptimizer):
 
     A full-batch ``step(closure)`` runs up to ``max_iter`` iterations with a line search on the closure's
     function, which must not change between its calls. With ``stochastic=True`` a step is one iteration without
-    a line search: ``closure`` is called at x and again at the new x⁺ *on the same batch*, and
-    ``(x⁺ − x, ∇f_B(x⁺) − ∇f_B(x))``, damped so that it curves upwards, is what is learned of the curvature.
-    That second call is what it costs: two gradients a step, or 1 + 1/k with ``curvature_every=k``. Random
-    numbers are drawn alike in both calls, so dropout is the same.
+    a line search, along an average of gradients: ``closure`` is called at x and again at the new x⁺ *on the
+    same batch*, and ``(x⁺ − x, ∇f_B(x⁺) − ∇f_B(x))``, damped so that it curves upwards, is what is learned of
+    the curvature. Where the batch's loss rose by more than it was predicted to fall, the step is taken back.
+    That second call is what it costs: two gradients a step, or 1 + 1/k with ``curvature_every=k`` (which
+    leaves the steps between unchecked). Random numbers are drawn alike in both calls, so dropout is the same;
+    running averages of batch normalisation see a batch twice.
 
     Args:
         params: parameters or groups of them; a group may have a ``"set"``, and its own ``lr``.
         lr: the first trial of the line search in units of the quasi-Newton step; without a line search, the
-            step itself.
+            step itself (let it decay, as for SGD).
         sets: a set for all parameters, a list with one (or ``None``) for each, or a mapping from parameters.
         max_iter: iterations a step.
         max_eval: calls of the closure after which a step ends; ``None``: ``1.25 · max_iter``.
@@ -102,7 +104,7 @@ class ProjectedLBFGS(ConstrainedOptimizer):
         tolerance_change: float = 1e-9,
         history_size: int = 10,
         stochastic: bool = False,
-        momentum: float = 0.0,
+        momentum: float = 0.9,
         curvature_every: int = 1,
         maximize: bool = False,
     ) -> None:
@@ -122,8 +124,6 @@ class ProjectedLBFGS(ConstrainedOptimizer):
                 raise ValueError(f"ProjectedLBFGS: {name} must be a number ≥ 0, got {number!r}.")
         if not 0 <= momentum < 1:
             raise ValueError(f"ProjectedLBFGS: momentum must be in [0, 1), got {momentum!r}.")
-        if not stochastic and (momentum or curvature_every != 1):
-            raise ValueError("ProjectedLBFGS: momentum and curvature_every need stochastic=True.")
         defaults = {
             "lr": lr,
             "max_iter": max_iter,
@@ -249,6 +249,9 @@ class ProjectedLBFGS(ConstrainedOptimizer):
         s, y = displacement(region, start, end)
         if bool(s.any()):
             pairs.learn(s, damped(s, y, pairs.scale()))
+        if end.f - start.f > abs(float(start.g @ s)):
+            # The batch itself says that the step was far too long; what it taught stays.
+            work.vector.write(start.x)
         return start.loss
 
     def _averaged(self, g: Tensor) -> Tensor:
@@ -292,7 +295,9 @@ class ProjectedLBFGS(ConstrainedOptimizer):
 
     def _remembered(self, vector: Vector, is_new: bool) -> CurvaturePairs:
         """The pairs of a checkpoint or a copy; none where the weights are others than before."""
-        pairs = CurvaturePairs(self._options["history_size"], vector.read())
+        pairs = CurvaturePairs(
+            self._options["history_size"], vector.read(), balanced=self._options["stochastic"]
+        )
         saved = {key: self._own.pop(key) for key in pairs.state() if key in self._own}
         if is_new:
             self._own.pop("average", None)

@@ -344,10 +344,7 @@ class Clock:
 
         def run() -> Any:
             attachment.closure_runs += 1
-            if isinstance(attachment.optimizer, TakesSets):
-                attachment.searches = attachment.optimizer.searches
-            else:
-                attachment.searches |= attachment.closure_runs > 1
+            attachment.searches |= attachment.closure_runs > 1
             self.moment.closure = number
             try:
                 result = closure()
@@ -366,9 +363,11 @@ class Clock:
         skipped, mask = self.skips.of(optimizer)
         if attachment.groups and not skipped:
             attachment.correct(mask)
+        attachment.note_gradients()
         if attachment is not self.leader:
             return
         if skipped:
             self.close_window()
         else:
-            self._tick(attachment.searches and attachment.closure_runs > 0, mask)
+            searches = optimizer.searches if isinstance(optimizer, TakesSets) else attachment.searches
+            self._tick(searches and attachment.closure_runs > 0, mask)
