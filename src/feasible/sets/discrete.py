@@ -17,7 +17,7 @@ from feasible.sets.fixed import Frozen
 from feasible.sets.precision import normal
 from feasible.sets.relaxations import NearestRelaxation
 from feasible.sets.rivals import Rivals, rivals_of_numbers, sampled, spacing
-from feasible.sets.selection import keep_zeros, without_slope
+from feasible.sets.selection import is_plain, keep_zeros, without_slope
 from feasible.sets.set import Set
 from feasible.sets.units import Elementwise
 
@@ -141,6 +141,15 @@ class FiniteSet(Lattice):
     def project(self, x: Tensor) -> Tensor:
         """The nearest value, the smaller of two equally near ones; the derivative is 0."""
         return without_slope(by_pieces(self._nearest, x.detach()), x)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """``x − project(x)``: zero exactly where x is in the set."""
+        return by_pieces(self._displacement, x) if is_plain(x) else super().residual(x)
+
+    def _displacement(self, x: Tensor) -> Tensor:
+        table, cuts = self._tables(x)
+        nearest = chosen(x, table[:-1], cuts[:-1])  # a NaN comes from x
+        return torch.sub(x, nearest, out=nearest)
 
     def _nearest(self, x: Tensor) -> Tensor:
         nearest = chosen(x, *self._tables(x))
