@@ -101,6 +101,7 @@ def load_indices(path: str | PathLike[str], model: Model | Declared | None = Non
     except SafetensorError as error:
         raise ValueError(f"{path} is not a file that export_indices has written: {error}.") from None
     try:
+        contents: dict[str, Any]
         contents = json.loads(metadata[_KEY]) if _KEY in metadata else {"format_version": "another format"}
         if contents["format_version"] != _VERSION:
             raise _OtherFormatError(
