@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _WORK = 4e10
 """Products that the search may take where no number of evaluations is given, and its bounds."""
 _LEAST, _MOST = 256, 20_000
+_SINGLE = 0.75
+"""The share of the evaluations that single moves may use."""
 _KICKS = 16
 """From where pairs of moves end, so many times the search goes on from elsewhere nearby."""
 
@@ -129,7 +131,7 @@ class _Run:
         objective.budget = Budget(evaluations, deadline)
         search = Search(objective)
         with self._stage("single moves"), self._never_worse():
-            search.run(pairs=False, share=0.5)
+            search.run(pairs=False, share=_SINGLE)
         with self._stage("pairs of moves"), self._never_worse():
             complete = search.run(pairs=True)
             complete = complete and search.kick(_KICKS)

@@ -88,12 +88,14 @@ class Search:
         gradients = self._objective.gradient()
         pool, scores = rank(self._objective.targets, gradients, self._curvature)
         order = scores.sort(stable=True).indices
-        tried = order[: max(8, min(1024, self._objective.budget.evaluations // 8))]
+        tried = order[: max(8, min(1024, self._objective.budget.evaluations // 16))]
         found = self._found(self._objective.losses(pool.each(tried)))
         self._learn(pool, tried, found)
         better = tried[self._improving(found)]
-        chosen = _disjoint(pool, torch.cat([better, self._promised(pool, order[len(tried) :])]).unsqueeze(1))
-        if len(chosen) and self._take(pool, chosen):
+        promised = self._promised(pool, order[len(tried) :])
+        chosen = _disjoint(pool, torch.cat([better, promised]).unsqueeze(1))
+        orders = [chosen, chosen[self._in_turn(pool, chosen)]] if len(promised) else [chosen]
+        if len(chosen) and self._take(pool, orders):
             return True
         return pairs and self._pair(pool, tried, found)
 
@@ -121,17 +123,30 @@ class Search:
         order = scores.sort(stable=True).indices
         return others[order[scores[order] < 0]]
 
-    def _take(self, pool: Pool, chosen: Tensor) -> bool:
-        """Of the rows of moves, the best first, as many as lower the loss most."""
-        _, trials = pool.prefixes(chosen)
-        losses = self._objective.losses(trials)
-        losses = torch.where(losses.isnan(), torch.inf, losses)
-        best = int(losses.argmin())
-        if not float(losses[best]) < self.loss - self._margin:
+    def _in_turn(self, pool: Pool, chosen: Tensor) -> Tensor:
+        """The best move of every row of the weights first, then the second best, …: rows interact least."""
+        rows = pool.rows(chosen[:, 0], [target.slot.leaf for target in self._objective.targets])
+        order = rows.sort(stable=True).indices
+        counts = torch.unique_consecutive(rows[order], return_counts=True)[1]
+        starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
+        turn = torch.empty_like(rows)
+        turn[order] = torch.arange(len(rows)) - starts
+        return turn.sort(stable=True).indices
+
+    def _take(self, pool: Pool, orders: Sequence[Tensor]) -> bool:
+        """Of rows of moves in some orders, the best first, as many as lower the loss most."""
+        best, least = None, self.loss - self._margin
+        for chosen in orders:
+            trials = pool.prefixes(chosen)
+            losses = self._objective.losses(trials)
+            place = int(torch.where(losses.isnan(), torch.inf, losses).argmin())
+            if float(losses[place]) < least:
+                best, least = next(trials.split(1, place)), float(losses[place])
+        if best is None:
             return False
         with torch.no_grad():
-            trials.apply(best, self._objective.targets)
-        self.loss = float(losses[best])
+            best.apply(0, self._objective.targets)
+        self.loss = least
         return True
 
     def _pair(self, pool: Pool, tried: Tensor, found: Tensor) -> bool:
@@ -156,7 +171,7 @@ class Search:
         trial = torch.arange(len(pairs)).repeat_interleave(2)
         losses = self._objective.losses(pool.trials(pairs.reshape(-1), trial, len(pairs)))
         better = pairs[self._improving(self._found(losses))]
-        return bool(len(better)) and self._take(pool, _disjoint(pool, better))
+        return bool(len(better)) and self._take(pool, [_disjoint(pool, better)])
 
     def _slopes(self, pool: Pool, tried: Tensor, gradients: Sequence[Tensor]) -> Tensor:
         """First-order change of every tried move at each of the gradients."""

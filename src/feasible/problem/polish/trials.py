@@ -11,6 +11,8 @@ from torch import Tensor
 from feasible.problem.polish.targets import Target
 from feasible.sets.moves import Moves
 
+_FEW = 1024
+
 
 @dataclass
 class Change:
@@ -38,9 +40,9 @@ class Trials:
             changes.append(Change(places, places, target.slot.leaf.detach().new_empty(0)))
         return cls(1, changes)
 
-    def split(self, size: int) -> Iterator[Trials]:
-        """So many at a time."""
-        for start in range(0, self.count, size):
+    def split(self, size: int, first: int = 0) -> Iterator[Trials]:
+        """So many at a time, from one of them on."""
+        for start in range(first, self.count, size):
             yield self._between(start, min(start + size, self.count))
 
     def _between(self, start: int, end: int) -> Trials:
@@ -110,13 +112,25 @@ class Pool:
         """A trial for each of these moves."""
         return self.trials(chosen, torch.arange(len(chosen)), len(chosen))
 
-    def prefixes(self, chosen: Tensor) -> tuple[list[int], Trials]:
-        """The first 1, 2, 4, … rows of moves together, and all of them."""
-        sizes = [2**power for power in range(len(chosen).bit_length()) if 2**power < len(chosen)]
+    def prefixes(self, chosen: Tensor) -> Trials:
+        """The first 1, 2, 4, … rows of moves together (1, 4, 16, … of many), and all of them."""
+        factor = 2 if len(chosen) <= _FEW else 4
+        sizes = [size for size in (factor**power for power in range(32)) if size < len(chosen)]
         sizes.append(len(chosen))
         picked = torch.cat([chosen[:size].reshape(-1) for size in sizes])
         lengths = torch.tensor(sizes) * chosen.shape[1]
-        return sizes, self.trials(picked, torch.arange(len(sizes)).repeat_interleave(lengths), len(sizes))
+        return self.trials(picked, torch.arange(len(sizes)).repeat_interleave(lengths), len(sizes))
+
+    def rows(self, chosen: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        """Which row (index along dimension 0) of which weight each of these moves changes, as one number."""
+        rows, before = torch.zeros_like(chosen), 0
+        for start, end, moves, weight in zip(self.starts, self.starts[1:], self.moves, weights, strict=False):
+            own = (chosen >= start) & (chosen < end)
+            count = weight.shape[0] if weight.dim() > 1 else 1
+            places = moves.index[(chosen[own] - start).to(moves.index.device), 0].cpu()
+            rows[own] = before + places // max(weight.numel() // max(count, 1), 1)
+            before += count
+        return rows
 
     def units(self, chosen: Tensor) -> list[list[tuple[int, int]]]:
         """What each of these moves takes possession of, as (target, unit)."""
