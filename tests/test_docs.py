@@ -39,7 +39,8 @@ def reference(generator):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
-def test_python_blocks_run(page, monkeypatch):
+def test_python_blocks_run(page, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     module = ModuleType(f"page_{page.stem}")  # classes that a page makes can be pickled
     monkeypatch.setitem(sys.modules, module.__name__, module)
     for block in blocks(page):
