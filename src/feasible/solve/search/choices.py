@@ -220,23 +220,23 @@ def _merging(choice: Choice, kind: str) -> Choice:
 def _stack(choice: Choice, most: int | None) -> tuple[Tensor, Tensor]:
     """Different members, or one of each class that ``merge`` makes, and how many each stands for."""
     weight = choice.slot.value().detach()
-    classes: dict[object, int] = {}
-    sizes: list[int] = []
-    kept: list[Tensor] = []
-    for member in itertools.islice(choice.members(), most):
-        # What the dtype cannot tell apart is one member.
-        fitting = member.to(weight.dtype)
-        place = classes.setdefault(_class(fitting, choice.merge), len(kept))
-        if place == len(kept):
-            kept.append(fitting)
-            sizes.append(0)
-        sizes[place] += 1
-    return torch.stack(kept).to(weight.device), torch.tensor(sizes)
+    # What the dtype cannot tell apart is one member.
+    stack = torch.stack(list(itertools.islice(choice.members(), most))).to(weight.dtype)
+    numbers = _numbered(stack if choice.merge is None else _classes(stack, MERGES[choice.merge]))
+    sizes = numbers.bincount()
+    first = torch.full_like(sizes, len(stack)).scatter_reduce(0, numbers, torch.arange(len(stack)), "amin")
+    return stack[first.to(stack.device)].to(weight.device), sizes
 
 
-def _class(member: Tensor, merge: str | None) -> object:
-    """What is equal for members that count as the same."""
-    if merge is None:
-        return tuple(member.flatten().tolist())
-    slices = member.movedim(MERGES[merge], 0).flatten(1) if member.dim() > 1 else member.unsqueeze(1)
-    return tuple(sorted(map(tuple, slices.tolist())))
+def _classes(stack: Tensor, dim: int) -> Tensor:
+    """A row for each member that is the same for those whose slices along ``dim`` are permutations."""
+    slices = stack.movedim(1 + dim, 1)
+    return _numbered(slices.flatten(0, 1)).reshape(slices.shape[:2]).sort(1).values
+
+
+def _numbered(rows: Tensor) -> Tensor:
+    """The same number for equal tensors along dimension 0, in the order in which they appear; −0 is 0."""
+    flat = rows.flatten(1) if rows.dim() > 1 else rows.unsqueeze(1)
+    data = (flat + 0).contiguous().cpu().view(torch.uint8).numpy()
+    known: dict[bytes, int] = {}
+    return torch.tensor([known.setdefault(row.tobytes(), len(known)) for row in data])

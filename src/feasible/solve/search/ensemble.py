@@ -42,11 +42,10 @@ class Ensemble:
         """The gradients of the summed losses, by what is trained; ``None`` where no loss depends on it."""
         for leaf in self.leaves:
             leaf.grad = None
-        with torch.enable_grad():
-            total = self.forward(batch).sum()
-            if total.requires_grad:
-                # Unlike autograd.grad, this lays the gradients out as the leaves, on which fused kernels rely.
-                torch.autograd.backward(total, inputs=self.leaves)
+        total = self.forward(batch).sum()
+        if total.requires_grad and self.leaves:
+            # Unlike autograd.grad, this lays the gradients out as the leaves, on which fused kernels rely.
+            torch.autograd.backward(total, inputs=self.leaves)
 
     def forward(self, batch: Any) -> Tensor:
         """The loss of each member; running statistics move as the model moves them."""

@@ -78,9 +78,11 @@ def check_elementwise(factory: Factory, values: Sequence[Tensor]) -> int:
             second.step()
         except TypeError:
             raise _coupled(name, "it needs a closure and measures one loss for all") from None
+        except RuntimeError as error:
+            raise _coupled(name, str(error)) from error
     for value, leaf, pair in zip(values, alone, paired):
-        moved, apart = (leaf - value).abs().amax(), (leaf - pair[0]).abs().amax()
-        if leaf.numel() and not bool(apart <= DIFFERENCE * moved):
+        moved, apart = (leaf - value).abs(), (leaf - pair[0]).abs()
+        if leaf.numel() and not bool(apart.amax() <= DIFFERENCE * moved.amax()):
             raise _coupled(name, "a member moves otherwise beside another than alone")
     return sum(
         entry.numel() * entry.element_size()

@@ -108,7 +108,8 @@ def surroundings(seed: int, model: object) -> Iterator[None]:
     parameters = model.parameters() if isinstance(model, nn.Module) else ()
     devices = {parameter.device for parameter in parameters if parameter.device.type == "cuda"}
     fused = torch.backends.mha.get_fastpath_enabled()
-    with torch.random.fork_rng(devices=list(devices)), sdpa_kernel(SDPBackend.MATH):
+    own = torch.random.fork_rng(devices=list(devices))
+    with own, torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         torch.manual_seed(seed)
         torch.backends.mha.set_fastpath_enabled(False)
         try:
@@ -177,7 +178,8 @@ def _allocated(template: Template, table: Table, count: int, batch: Any) -> int:
         raise UnsupportedError(
             "the model or the loss runs for one choice, but not for several at once under torch.func.vmap:\n"
             f"  {str(error).strip().splitlines()[0]}\n"
-            "  Values must not steer Python (if, .item(), float()); derivatives need torch.func.grad or jacrev."
+            "  Values must not steer Python (if, .item(), float()), derivatives need torch.func.grad or jacrev, and "
+            "torch cannot stack nn.RNN, nn.GRU and nn.LSTM."
         ) from error
     if members.leaves and all(leaf.grad is None for leaf in members.leaves):
         raise ValueError(

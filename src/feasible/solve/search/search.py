@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -150,24 +150,22 @@ class Progress:
 
     def run(self) -> None:
         """Train and rank everything."""
-        for members in torch.split(torch.arange(self.members), self.chunk):
+        for number, members in enumerate(torch.split(torch.arange(self.members), self.chunk)):
+            started = time.perf_counter()
             torch.manual_seed(self.plan.seed)
             ensemble = self.plan.ensemble(self.table, members)
-            for step in self._steps(is_first=int(members[0]) == 0):
+            for step in range(self.plan.steps if self.plan.is_trained else 0):
+                if number == 0 and step == TRIAL:
+                    self.plan.wait()
+                    self._check_time((time.perf_counter() - started) / TRIAL * self.plan.steps)
                 ensemble.step(self.plan.batch(step))
             self._keep(members, ensemble)
+            if number == 0 and self.chunk < self.members:
+                self._check_time(time.perf_counter() - started)
 
-    def _steps(self, is_first: bool) -> Iterator[int]:
-        """The numbers of the steps; early in the first chunk the time of all is foreseen."""
-        started = time.perf_counter()
-        for step in range(self.plan.steps if self.plan.is_trained else 0):
-            if is_first and step == TRIAL:
-                self.plan.wait()
-                self._check_time((time.perf_counter() - started) / TRIAL)
-            yield step
-
-    def _check_time(self, seconds_per_step: float) -> None:
-        seconds = seconds_per_step * self.plan.steps * self.members / self.chunk
+    def _check_time(self, seconds_per_chunk: float) -> None:
+        """Raise where all chunks would take too long, as far as the first one tells."""
+        seconds = seconds_per_chunk * self.members / self.chunk
         if seconds > self.max_seconds:
             raise UnsupportedError(
                 f"training {self.members:,} models for {self.plan.steps:,} steps would take about {seconds:.3g} s, "
