@@ -58,8 +58,8 @@ FAMILIES = (
     Family(
         "Discrete sets",
         "Separate points: numbers from a list, one-hot vectors, permutations, one of several tensors. No small step "
-        "leads from one member to another, so they have no default method: plain projection after each step would "
-        "never leave the member that it stands on.",
+        "leads from one member to another, and plain projection after each step would never leave the member that it "
+        "stands on: their default is `StraightThrough`, and bare tensors take `ProximalAnneal(steps=…)`.",
         lambda set: set.discrete,
     ),
     Family(
