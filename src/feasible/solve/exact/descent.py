@@ -16,7 +16,7 @@ _MOVES = 400
 """Of more single moves than these the best are tried in pairs."""
 _NEIGHBOURS = 8
 """Values to either side of the present one that an entry of a long list may move to."""
-_SWEEPS = 1000
+_SWEEPS = 50
 
 
 def good_choice(R: Array, y: Array, values: Sequence[Array], first: Array, budget: Budget) -> Array:
@@ -26,7 +26,7 @@ def good_choice(R: Array, y: Array, values: Sequence[Array], first: Array, budge
     the seconds have passed it is what was reached by then.
     """
     random = np.random.default_rng(0)
-    relaxed = relaxation(R, y, values)[0]
+    relaxed = relaxation(R, y, values, np.zeros(len(y)))[0]
     starts = [first, np.array([value[np.abs(value - x).argmin()] for value, x in zip(values, relaxed)])]
     starts += [np.array([random.choice(value) for value in values]) for _ in range(_STARTS - len(starts))]
     return min((_polished(R, y, values, w, budget) for w in starts), key=lambda w: cost(R, y, w))
@@ -37,27 +37,33 @@ def cost(R: Array, y: Array, w: Array) -> float:
     return float(np.square(R @ w - y).sum())
 
 
-def relaxation(R: Array, y: Array, values: Sequence[Array]) -> tuple[Array, float]:
-    """A minimiser x of ``f(w) = ‖R w − y‖²`` over the box of the values, nearly, and a lower bound of f there.
+def relaxation(R: Array, y: Array, values: Sequence[Array], start: Array) -> tuple[Array, Array, float]:
+    """A minimiser x of ``f(w) = ‖R w − y‖²`` over the box of the values, nearly, its gradient, and a lower bound.
 
-    The bound is ``f(x) + Σ_i min_w f_i'(x) (w_i − x_i)``, true by convexity however far x is from the minimiser.
+    Sweeps of coordinate descent and Newton steps of the entries inside of the box take turns. The bound is
+    ``f(x) + Σ_i min_w f_i'(x) (w_i − x_i)``, true by convexity however far x is from the minimiser.
     """
     low, high = np.array([value[0] for value in values]), np.array([value[-1] for value in values])
     G, h = R.T @ R, R.T @ y
-    x = np.clip(np.zeros(len(y)), low, high)
-    slope = G @ x - h
+    moving = np.flatnonzero((G.diagonal() > 0) & (low < high)).tolist()
+    x = np.clip(start, low, high)
     for _ in range(_SWEEPS):
-        before = x.copy()
-        for i in np.flatnonzero(G.diagonal() > 0):
+        before, slope = x.copy(), G @ x - h
+        for i in moving:
             step = min(max(x[i] - slope[i] / G[i, i], low[i]), high[i]) - x[i]
             if step:
                 x[i] += step
                 slope += G[:, i] * step
-        if np.abs(x - before).max() <= 1e-9 * np.abs(x).max():
+        inside = np.flatnonzero((x > low) & (x < high))
+        step = np.linalg.lstsq(R[:, inside], y - R @ x, rcond=None)[0]
+        room = np.where(step > 0, high[inside] - x[inside], low[inside] - x[inside])
+        x[inside] += min((room[step != 0] / step[step != 0]).min(initial=1.0), 1.0) * step
+        x = np.clip(x, low, high)
+        if np.abs(x - before).max(initial=0.0) <= 1e-9 * np.abs(x).max(initial=0.0):
             break
-    slope = 2 * (G @ x - h)
+    slope = 2 * (R.T @ (R @ x - y))
     bound = cost(R, y, x) + float(np.minimum(slope * (low - x), slope * (high - x)).sum())
-    return x, max(bound, 0.0)
+    return x, slope, max(bound, 0.0)
 
 
 def _polished(R: Array, y: Array, values: Sequence[Array], start: Array, budget: Budget) -> Array:

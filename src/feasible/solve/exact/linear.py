@@ -105,7 +105,7 @@ def exact_linear_fit(
 
     >>> from feasible import OneHot
     >>> A = torch.tensor([[1.0, 2.0], [3.0, 1.0], [0.0, 1.0]])
-    >>> exact_linear_fit(A, torch.tensor([1.0, 2.0, 9.0]), OneHot(), loss="l1").weight
+    >>> exact_linear_fit(A, torch.tensor([2.0, 1.0, 9.0]), OneHot(), loss="l1").weight
     tensor([0., 1.])
     """
     A, B = checked(A, "A"), checked(B, "B")

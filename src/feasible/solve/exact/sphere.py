@@ -11,7 +11,6 @@ from operator import mul
 import numpy as np
 from numpy.typing import NDArray
 
-from feasible.solve.exact.descent import cost
 from feasible.solve.exact.result import Budget
 
 Array = NDArray[np.float64]
@@ -75,8 +74,8 @@ def _order(A: Array) -> tuple[Integer, NDArray[np.bool_]]:
 
 
 def decode(
-    R: Array, y: Array, values: Sequence[Sequence[float]], budget: Budget, start: Array | None = None
-) -> tuple[Array, float, float]:
+    R: Array, y: Array, values: Sequence[Sequence[float]], budget: Budget, below: float = math.inf
+) -> tuple[Array | None, float, float]:
     """``argmin ‖R w − y‖²`` over w with ``w[i]`` in ``values[i]``, R upper triangular.
 
     Entry k costs ``(y_k − Σ_{i≥k} R_ki w_i)²`` once those behind it are decided, so that a partial choice costs
@@ -86,11 +85,12 @@ def decode(
         R: upper triangular, (d, d), d ≥ 1.
         y: right side, (d,).
         values: for each entry its values in ascending order.
-        budget: what may be spent; at least one choice is completed.
-        start: a choice to be improved on.
+        budget: what may be spent; without a bound at least one choice is completed.
+        below: only choices that cost less are looked for.
 
     Returns:
-        The best choice, its cost, and a lower bound of all costs: the same number where the search was finished.
+        The best choice (``None``: none is below the bound), its cost or that bound, and a lower bound of both and of
+        all costs: the same number where the search was finished.
 
     Source: Schnorr & Euchner, *Lattice basis reduction*, Math. Program. 66 (1994); Agrell et al., *Closest point
     search in lattices*, IEEE Trans. Inf. Theory 48 (2002).
@@ -101,7 +101,7 @@ def decode(
     tails: list[list[float]] = [R[k, k + 1 :].tolist() for k in range(d)]
     diagonal: list[float] = R.diagonal().tolist()
     w = [0.0] * d
-    best, found = (math.inf, w) if start is None else (cost(R, y, start), start.tolist())
+    best, found = below, None
     open_: list[list[tuple[float, float]]] = [[] for _ in range(d)]
     open_[last] = _options(right[last], diagonal[last], values[last], 0.0, best)
     level, nodes, before, pause = last, 0, budget.nodes, budget.stride()
@@ -127,7 +127,7 @@ def decode(
                 break
     budget.nodes = before + nodes
     lower = min((option[0] for options in open_ for option in options), default=best)
-    return np.array(found), best, min(lower, best)
+    return None if found is None else np.array(found), best, min(lower, best)
 
 
 def _options(

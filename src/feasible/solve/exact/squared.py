@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from feasible.errors import UnsupportedError
+from feasible.solve.exact.branching import search
 from feasible.solve.exact.choices import Entries, Rows, Whole
-from feasible.solve.exact.descent import good_choice, relaxation
 from feasible.solve.exact.result import Budget
 from feasible.solve.exact.rows import decode_rows, good_rows
-from feasible.solve.exact.sphere import Triangle, decode, triangle
+from feasible.solve.exact.sphere import Triangle, triangle
 
 Array = NDArray[np.float64]
 
@@ -94,26 +94,13 @@ def _fit_column(
     if form is not None:
         y = form.Y[:, place]
         values = _lists([listed[i] for i in form.order], form.R, y)
-        chosen, least, bound = _search(form.R, y, values, budget)
+        chosen, least, bound = search(form.R, y, values, budget)
         w[np.flatnonzero(~free)[form.order]] = chosen
         lower, is_proven = bound + float(form.constant[place]), bound >= least
     basis = np.hstack([A[:, free], np.ones((len(A), int(bias)))])
     numbers = np.linalg.lstsq(basis, b - A @ w, rcond=None)[0].astype(np.float64)
     w[free] = numbers[: free.sum()]
     return Found(w[:, None], numbers[-1:] if bias else None, lower, is_proven)
-
-
-def _search(R: Array, y: Array, values: Sequence[Array], budget: Budget) -> tuple[Array, float, float]:
-    """The best choice, its cost and a lower bound; what is not found at once is searched from a good choice on."""
-    lists = [value.tolist() for value in values]
-    glance = budget.part(_GLANCE)
-    found, least, lower = decode(R, y, lists, glance)
-    budget.nodes = glance.nodes
-    if lower == least:
-        return found, least, lower
-    start = good_choice(R, y, values, found, budget)
-    found, least, lower = decode(R, y, lists, budget, start)
-    return found, least, max(lower, min(relaxation(R, y, values)[1], least))
 
 
 def _without(A: Array, basis: Array) -> Array:
