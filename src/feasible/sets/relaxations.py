@@ -1,18 +1,17 @@
-"""Soft members of discrete sets: means of members, which a falling temperature turns into single ones."""
+"""How each discrete set is relaxed: which mean of its members the coordinates stand for."""
 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from feasible.sets.charts import Chart
 from feasible.sets.precision import wide
+from feasible.sets.relaxation import Relaxation
+from feasible.sets.sinkhorn import sinkhorn
 from feasible.sets.units import along
 
 if TYPE_CHECKING:
@@ -20,125 +19,6 @@ if TYPE_CHECKING:
     from feasible.sets.combinatorial import OneHot
     from feasible.sets.set import Set
     from feasible.sets.transport import Permutation
-
-DIFFERENTIATED_ROUNDS = 20
-"""Rounds of Sinkhorn's iteration that gradients go through; those before only find where it ends."""
-MOST_ROUNDS = 400
-ENOUGH = 1e-3
-"""How far row sums may be from 1 before the differentiated rounds."""
-
-
-Phase = Literal["soft", "rounded", "choosing", "held"]
-"""A mean of members; the member of largest score; the same, to be kept from now on; what was kept."""
-
-
-class Relaxation(Chart):
-    """The mean of the members under ``softmax(scores(z) / temperature)``; once decided, the one of largest score.
-
-    The temperature follows from the step; ``chosen``, and the seed of the noise if there is any, are saved with the
-    model.
-    """
-
-    chosen: Tensor
-    """The member, once it is decided: whatever decay and momentum may do to z, it stays."""
-    temperature: Tensor
-    gumbel: Tensor | None
-    seed: Tensor | None
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.phase: Phase = "soft"
-        self._noise = 0.0
-        self._step = 0
-        self._shape: torch.Size = torch.Size()
-        self.register_buffer("chosen", None)
-        self.register_buffer("temperature", torch.ones(()), persistent=False)
-        self.register_buffer("gumbel", None, persistent=False)
-        self.register_buffer("seed", None)
-
-    # -- what each set says ------------------------------------------------------------------------
-
-    @abstractmethod
-    def mean(self, scores: Tensor) -> Tensor:
-        """The soft weight at these scores, which have been divided by the temperature."""
-
-    @abstractmethod
-    def member(self, latent: Tensor) -> Tensor:
-        """The member of largest score."""
-
-    @abstractmethod
-    def coordinates(self, x: Tensor) -> Tensor:
-        """Where to begin from ``x``, at temperature 1: a member is favoured, and not yet certain."""
-
-    def scores(self, latent: Tensor) -> Tensor:
-        """The coordinates themselves."""
-        return latent
-
-    # -- the chart ---------------------------------------------------------------------------------
-
-    def forward(self, latent: Tensor) -> Tensor:
-        """The soft weight, or the member once it is decided."""
-        if self.phase in ("rounded", "choosing"):
-            member = self.member(latent.detach())
-            if self.phase == "choosing":
-                self.chosen = member
-            return member
-        if self.phase == "held":
-            never = torch.zeros((), dtype=torch.bool, device=latent.device)
-            return torch.where(never, latent.sum(), self.chosen)  # gradients arrive, and are 0
-        scores = self.scores(latent)
-        if self.gumbel is not None and self.training:
-            scores = scores + self.gumbel.to(scores.dtype)
-        return self.mean(scores / self.temperature)
-
-    def right_inverse(self, x: Tensor) -> Tensor:
-        """Coordinates from which ``x``, or what is nearest to it, is favoured."""
-        latent = self._inverse(x.detach()).to(x.dtype)
-        self._shape = self.scores(latent).shape
-        self.chosen = self.member(latent)
-        return latent
-
-    def _inverse(self, x: Tensor) -> Tensor:
-        return self.coordinates(x) * self.temperature.to(x.device)
-
-    def relative_slope(self, latent: Tensor) -> Tensor:
-        """How far each coordinate is from being decided; 0 once it is."""
-        if self.phase == "held":
-            return torch.zeros_like(latent)
-        return self.openness(self.mean(self.scores(latent.detach()) / self.temperature))
-
-    def openness(self, mean: Tensor) -> Tensor:
-        """``p (1 − p)`` of a soft weight, relative to its largest value."""
-        return 4 * mean * (1 - mean)
-
-    # -- the schedule ------------------------------------------------------------------------------
-
-    def add_noise(self, noise: float) -> None:
-        """Let every step shift the scores by Gumbel noise, from a seed that torch's default generator gives."""
-        self._noise = noise
-        self.seed = torch.randint(2**62, ())
-
-    def follow(self, temperature: float, step: int) -> None:
-        """Take over what the schedule says after so many steps.
-
-        New tensors replace the old ones, which a graph of the last step may still hold.
-        """
-        self._step = step
-        self.temperature = torch.full_like(self.temperature, temperature)
-        self._draw()
-
-    def _draw(self) -> None:
-        """Noise of this step: the same for every look at the weight, and the same again after a resume."""
-        if self.seed is None:
-            self.gumbel = None
-            return
-        generator = torch.Generator().manual_seed((int(self.seed) + self._step) % 2**63)
-        waits = torch.empty(self._shape).exponential_(generator=generator)
-        self.gumbel = (-self._noise * waits.log()).to(self.temperature.device)
-
-    def _load_from_state_dict(self, *arguments: Any, **named: Any) -> None:
-        super()._load_from_state_dict(*arguments, **named)
-        self._draw()
 
 
 class OneHotRelaxation(Relaxation):
@@ -271,60 +151,9 @@ class NearestRelaxation(Relaxation):
         return (4 * (share * deviation.square()).sum(-1)).to(latent.dtype)
 
 
-def sinkhorn(scores: Tensor) -> Tensor:
-    """The doubly stochastic matrices ``exp(scores + u + v)`` with a number u a row and v a column.
-
-    Works in logarithms. Gradients go through the last rounds only, which is where they come from once the
-    iteration has settled.
-    """
-    if scores.numel() == 0:
-        return scores
-    logs = wide(scores)
-    with torch.no_grad():
-        shift = _settled(logs.detach())
-    logs = logs + shift
-    for _ in range(DIFFERENTIATED_ROUNDS):
-        logs = logs - logs.logsumexp(-1, keepdim=True)
-        logs = logs - logs.logsumexp(-2, keepdim=True)
-    return logs.exp().to(scores.dtype)
-
-
-def _settled(logs: Tensor) -> Tensor:
-    """What rows and columns have to be shifted by, nearly."""
-    balanced = logs
-    for round in range(MOST_ROUNDS):
-        sums = balanced.logsumexp(-1, keepdim=True)
-        balanced = balanced - sums
-        balanced = balanced - balanced.logsumexp(-2, keepdim=True)
-        # A NaN is never larger: it ends the rounds at once. Looking costs a synchronisation.
-        if round % 10 == 9 and not bool((sums.abs() > ENOUGH).any()):
-            break
-    return balanced - logs
-
-
 def _spread_to(rows: Tensor, dim: int, count: int) -> Tensor:
     """Rows times log(count), those of a range above 1 shortened: a member gets about half of the weight."""
     if rows.numel() == 0:
         return rows
     span = rows.amax(dim, keepdim=True) - rows.amin(dim, keepdim=True)
     return rows * (math.log(max(count, 2)) / span.clamp_min(1))
-
-
-def relaxations_of(chart: nn.Module | None) -> list[Relaxation]:
-    """The relaxation in a chart, inside of masks and views."""
-    modules = [] if chart is None else chart.modules()
-    return [module for module in modules if isinstance(module, Relaxation)]
-
-
-@contextmanager
-def phase(chart: nn.Module | None, wanted: Phase) -> Iterator[None]:
-    """The relaxation in a chart is in another phase for a moment."""
-    found = relaxations_of(chart)
-    before = [relaxation.phase for relaxation in found]
-    for relaxation in found:
-        relaxation.phase = wanted
-    try:
-        yield
-    finally:
-        for relaxation, was in zip(found, before, strict=True):
-            relaxation.phase = was
