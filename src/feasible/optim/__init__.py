@@ -1,9 +1,11 @@
 """Optimizers with curvature or geometry of their own for weights under sets."""
 
-from feasible.optim import projected_lbfgs
+from feasible.optim import levenberg_marquardt, projected_lbfgs
+from feasible.optim.levenberg_marquardt import *
 from feasible.optim.projected_lbfgs import *
 
 # Each file names what it offers; nothing has to be repeated here.
 __all__ = [
+    *levenberg_marquardt.__all__,
     *projected_lbfgs.__all__,
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from torch import Tensor
 
-from feasible.optim.curvature import CompactHessian
 from feasible.optim.region import Region
 
 PRECISION = 0.1
@@ -12,7 +13,17 @@ PRECISION = 0.1
 ROUNDS = 30
 
 
-def minimiser(region: Region, x: Tensor, g: Tensor, hessian: CompactHessian | None, scale: float) -> Tensor:
+class Hessian(Protocol):
+    """A positive definite matrix, by its products."""
+
+    sigma: float
+    """About its largest eigenvalue."""
+
+    def times(self, v: Tensor) -> Tensor:
+        """The product with v."""
+
+
+def minimiser(region: Region, x: Tensor, g: Tensor, hessian: Hessian | None, scale: float) -> Tensor:
     """``argmin_p ⟨g, p − x⟩ + ½ ⟨p − x, B (p − x)⟩`` over the region, to a tenth of the first residual.
 
     Spectral projected gradients: a projected step with the length that fits the curvature seen last, then the

@@ -1,0 +1,245 @@
+"""Jacobians whose rows depend on one sample each, from one backward pass, where that can be shown to hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from feasible.optim.layerwise import Tape, Use
+
+RECHECK = 20
+"""The map from samples to rows is found afresh after so many Jacobians, and wherever shapes have changed."""
+
+
+class NotPerSampleError(Exception):
+    """Why rows cannot be told apart; the message is half a sentence."""
+
+
+class Group(NamedTuple):
+    """Rows that share no sample: one backward pass gives them all."""
+
+    rows: Tensor
+    """Their numbers."""
+    owners: list[Tensor]
+    """For each use, the row that each of its samples belongs to; −1 where no row has felt the sample yet."""
+
+
+class PerSample:
+    """Jacobians by the layers' inputs and slopes: ``J[i] = Σ slope ⊗ input`` over the samples of row i.
+
+    Which sample belongs to which row is found by differentiating ``Σ c_i r_i`` for several vectors c: the slopes of
+    a sample that only row i depends on are c_i times those for c = 1. Where they are not, rows are separated by
+    columns, then by the pieces that the residual was joined from; where they still are not, or where the sum
+    disagrees with a plain vector–Jacobian product, ``NotPerSampleError`` says why.
+
+    Args:
+        parameters: the weights that the columns stand for.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self.parameters = list(parameters)
+        self.sizes = [parameter.numel() for parameter in parameters]
+        self.groups: list[Group] | None = None
+        self.shape: torch.Size | None = None
+        self.signature: object = None
+        self.age = 0
+
+    def jacobian(
+        self, closure: Callable[[], Tensor], vjp: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The residual, flat, and its Jacobian.
+
+        Args:
+            closure: the residual.
+            vjp: the plain product ``cᵀ J``, which the result is checked against.
+
+        Raises:
+            NotPerSampleError: the rows cannot be told apart.
+        """
+        tape = Tape(self.parameters)
+        try:
+            with torch.enable_grad(), tape:
+                residual = closure()
+                rows = residual.reshape(-1)
+            if tape.refusal is not None:
+                raise NotPerSampleError(tape.refusal)
+            if not residual.requires_grad:
+                raise NotPerSampleError("no use of a parameter was seen")
+            passes = self._recorded(tape, rows, residual.shape)
+            if passes is None:
+                passes = self._mapped(tape, rows, residual)
+                jacobian = self._assemble(tape, len(rows), passes)
+                check(jacobian, vjp, self.sizes)
+            else:
+                jacobian = self._assemble(tape, len(rows), passes)
+            return rows.detach(), jacobian
+        except (RuntimeError, NotImplementedError) as error:
+            raise NotPerSampleError(str(error).split("\n")[0]) from error
+        finally:
+            tape.close()
+
+    def _recorded(self, tape: Tape, rows: Tensor, shape: torch.Size) -> list[list[Use]] | None:
+        """The uses, if the map that was found before still fits."""
+        self.age += 1
+        if self.groups is None or self.age >= RECHECK or self.shape != shape:
+            return None
+        passes = [self._pass(tape, rows, group.rows) for group in self.groups]
+        fits = self.signature == signature(passes)
+        return passes if fits and not awakened(passes, self.groups) else None
+
+    def _mapped(self, tape: Tape, rows: Tensor, residual: Tensor) -> list[list[Use]]:
+        """The uses, and a new map."""
+        self.groups = None
+        for partition in partitions(tape.pieces(residual), residual):
+            passes = [self._pass(tape, rows, numbers) for numbers in partition]
+            groups = [self._map(tape, rows, *pair) for pair in zip(partition, passes, strict=True)]
+            known = [group for group in groups if group is not None]
+            if len(known) == len(groups):
+                self.groups, self.shape, self.signature, self.age = (
+                    known,
+                    residual.shape,
+                    signature(passes),
+                    0,
+                )
+                return passes
+        raise NotPerSampleError("several rows depend on one sample, or a row on all of them")
+
+    def _pass(self, tape: Tape, rows: Tensor, numbers: Tensor) -> list[Use]:
+        return tape.uses(rows, torch.zeros_like(rows).index_fill_(0, numbers, 1.0), self.parameters)
+
+    def _map(self, tape: Tape, rows: Tensor, numbers: Tensor, uses: list[Use]) -> Group | None:
+        """Which of these rows each sample belongs to; ``None`` where it belongs to several."""
+        count = len(numbers)
+        base = max(1, min(count, 2**8 if rows.dtype.itemsize < 8 else 2**16))
+        owners = [torch.zeros(len(use.slope), dtype=torch.long, device=rows.device) for use in uses]
+        order = torch.arange(count, device=rows.device)
+        largest = max((float(use.slope.abs().max()) for use in uses if use.slope.numel()), default=0.0)
+        place = 1
+        while place < count:
+            codes = torch.zeros_like(rows)
+            codes[numbers] = code(order // place % base, base).to(rows)
+            for use, again, owner in zip(uses, tape.uses(rows, codes, self.parameters), owners, strict=True):
+                digit = decode(use.slope, again.slope, base, largest)
+                if digit is None:
+                    return None
+                owner += digit * place
+            place *= base
+        if any(bool((owner >= count).any()) for owner in owners):
+            return None
+        kept: list[Tensor] = []
+        for use, owner in zip(uses, owners, strict=True):
+            named = torch.where((use.slope == 0).all(1), -1, numbers[owner])
+            kept.append(next((other for other in kept if torch.equal(other, named)), named))
+        return Group(numbers, kept)
+
+    def _assemble(self, tape: Tape, count: int, passes: list[list[Use]]) -> Tensor:
+        """The rows for all weights, and of functions of weights carried on to the weights."""
+        together: dict[tuple[int, int], tuple[Tensor, list[Use]]] = {}
+        for uses, group in zip(passes, self.groups or [], strict=True):
+            for use, owner in zip(uses, group.owners, strict=True):
+                together.setdefault((use.weight, id(owner)), (owner, []))[1].append(use)
+        blocks: dict[int, Tensor] = {}
+        for (number, _), (owner, uses) in together.items():
+            weight = tape.weights[number]
+            if number not in blocks:
+                blocks[number] = weight.new_zeros(count, weight.numel())
+            blocks[number].index_add_(0, owner.clamp_min(0), shares(uses))
+        columns = [
+            blocks.get(number, parameter.new_zeros(count, parameter.numel()))
+            for number, parameter in enumerate(self.parameters)
+        ]
+        for number in blocks.keys() - range(len(self.parameters)):
+            carry_on(tape.weights[number], blocks[number], self.parameters, columns)
+        return torch.cat(columns, 1)
+
+
+def code(digit: Tensor, base: int) -> Tensor:
+    """The factor that stands for a digit."""
+    return 0.5 + (digit + 0.5) / base
+
+
+def decode(ones: Tensor, coded: Tensor, base: int, largest: float) -> Tensor | None:
+    """The digit by whose code each sample's slopes were scaled; ``None`` where they were not scaled alike."""
+    squares = ones.square().sum(1)
+    ratio = torch.where(squares > 0, (ones * coded).sum(1) / squares, 0.5)
+    digit = ((ratio - 0.5) * base - 0.5).round().clamp(0, base - 1)
+    miss = torch.linalg.vector_norm(coded - code(digit, base)[:, None] * ones, dim=1)
+    rounding = 100 * torch.finfo(ones.dtype).eps * largest
+    if bool((miss > 0.1 / base * squares.sqrt() + rounding).any()):
+        return None
+    return digit.long()
+
+
+def partitions(pieces: list[Tensor], residual: Tensor) -> list[list[Tensor]]:
+    """Ways to separate rows that may share a sample, the cheapest first."""
+    everything = torch.arange(residual.numel(), device=residual.device)
+    ways = [[everything]]
+    if not residual.numel():
+        return ways
+    if residual.dim() > 1:
+        ways.append(list(everything.view(len(residual), -1).T))
+    if len(pieces) > 1 or pieces[0].dim() > 1:
+        blocks = torch.split(everything, [piece.numel() for piece in pieces])
+        ways.append(list(blocks))
+        shapes = [(len(piece), -1) if piece.dim() > 1 and piece.numel() else (-1, 1) for piece in pieces]
+        ways.append(
+            [column for block, shape in zip(blocks, shapes, strict=True) for column in block.view(shape).T]
+        )
+    return ways
+
+
+def signature(passes: list[list[Use]]) -> object:
+    """What must not change while a map is used: the order of the uses, and their shapes."""
+    return [[(use.weight, use.left.shape, use.slope_is_left) for use in uses] for uses in passes]
+
+
+def awakened(passes: list[list[Use]], groups: list[Group]) -> bool:
+    """Whether a sample that no row had felt before is felt now."""
+    return any(
+        bool((use.slope[owner < 0] != 0).any())
+        for uses, group in zip(passes, groups, strict=True)
+        for use, owner in zip(uses, group.owners, strict=True)
+    )
+
+
+def shares(uses: list[Use]) -> Tensor:
+    """Each sample's gradient by one weight, summed over the uses; (samples, entries of the weight)."""
+    spread = [use.left for use in uses if use.right is None]
+    if spread:
+        return torch.stack(spread).sum(0)
+    left = torch.stack([use.left for use in uses], 2)
+    right = torch.stack([use.right for use in uses if use.right is not None], 1)
+    return torch.bmm(left, right).flatten(1)
+
+
+def carry_on(weight: Tensor, rows: Tensor, parameters: Sequence[Tensor], columns: list[Tensor]) -> None:
+    """Add what the rows for a function of parameters mean for the parameters."""
+    slopes = rows.view(len(rows), *weight.shape)
+    parts = torch.autograd.grad(
+        weight, parameters, slopes, is_grads_batched=True, retain_graph=True, allow_unused=True
+    )
+    for number, part in enumerate(parts):
+        if part is not None:
+            columns[number] = columns[number] + part.reshape(len(rows), -1)
+
+
+def check(jacobian: Tensor, vjp: Callable[[Tensor], Tensor], sizes: Sequence[int]) -> None:
+    """Compare ``cᵀ J`` with a plain vector–Jacobian product, weight by weight.
+
+    Raises:
+        NotPerSampleError: they differ.
+    """
+    c = torch.cos(torch.arange(1, len(jacobian) + 1, device=jacobian.device, dtype=jacobian.dtype).square())
+    plain, scale = vjp(c), jacobian.abs().T @ c.abs()
+    slack = math.sqrt(torch.finfo(jacobian.dtype).eps)
+    miss = torch.split(jacobian.T @ c - plain, list(sizes))
+    for number, parts in enumerate(
+        zip(miss, torch.split(plain, list(sizes)), torch.split(scale, list(sizes)), strict=True)
+    ):
+        off, true, expected = (float(torch.linalg.vector_norm(part.detach())) for part in parts)
+        if not off <= slack * max(true, expected):
+            raise NotPerSampleError(f"parameter {number} is used where the layers do not see it")
