@@ -181,6 +181,13 @@ class ConstrainedOptimizer(Optimizer):
         return parameter.device
 
 
+def dense_gradient(parameter: Tensor, negated: bool) -> Tensor:
+    """The gradient of what is minimised."""
+    assert parameter.grad is not None
+    gradient = parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
+    return -gradient if negated else gradient
+
+
 def check_real(owner: str, parameter: Tensor) -> None:
     """Raise for complex and integer parameters."""
     if not parameter.is_floating_point():

@@ -12,6 +12,9 @@ from torch import Tensor
 
 Matrix = NDArray[np.float64]
 
+SAVED = ("pairs", "gram", "order", "free")
+"""What a checkpoint holds of the pairs."""
+
 ALIGNED = 1e-8
 """The least cosine between displacement and change of the gradient: below it rounding may have made its sign."""
 

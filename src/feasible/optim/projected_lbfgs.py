@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from feasible.optim.constrained import ConstrainedOptimizer, Sets, needs_closure
-from feasible.optim.curvature import CurvaturePairs
+from feasible.optim.curvature import SAVED, CurvaturePairs
 from feasible.optim.descent import Point, Way, Work, best_way, damped, direction, displacement
 from feasible.optim.line_search import Search, Trial
 from feasible.optim.randomness import Replay
@@ -298,7 +298,7 @@ class ProjectedLBFGS(ConstrainedOptimizer):
         pairs = CurvaturePairs(
             self._options["history_size"], vector.read(), balanced=self._options["stochastic"]
         )
-        saved = {key: self._own.pop(key) for key in pairs.state() if key in self._own}
+        saved = {key: self._own.pop(key) for key in SAVED if key in self._own}
         if is_new:
             self._own.pop("average", None)
         elif saved:

@@ -53,10 +53,10 @@ class Region:
             if set is None or parameter.numel() == 0:
                 continue
             if set.convex and set.separable:
-                self._bound(place, bounds_of(set.bind(parameter.detach()), parameter), total, dtype)
+                self._bound(place, bounds_of(set.cast(parameter), parameter), total, dtype)
             else:
                 like = parameter.detach().to(dtype)
-                block = Block(place, parameter.shape, set.bind(like))
+                block = Block(place, parameter.shape, set.cast(like))
                 (self.curved if is_curved(set) else self.coupled).append(block)
 
     def _bound(self, place: slice, bounds: tuple[Tensor, Tensor], total: int, dtype: torch.dtype) -> None:
