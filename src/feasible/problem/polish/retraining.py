@@ -69,14 +69,11 @@ def retrain(
     """So many steps over the batches, again and again."""
     with Held(targets) as held, _enforced(problem, targets):
         left = list(remaining(problem, targets).values())
-        is_own = optimizer is None
         if not isinstance(optimizer, Optimizer):
             optimizer = Adam(left, lr=lr) if optimizer is None else optimizer(left)
         with _attached(problem, optimizer):
             batches = _again_and_again(data)
-            for step in range(steps):
-                if is_own:  # to rest: the last batches do not blur what the others have found
-                    optimizer.param_groups[0]["lr"] = lr * (1 - step / steps)
+            for _ in range(steps):
                 optimizer.step(_closure(problem, optimizer, held, loss, call, next(batches)))
                 held.put_back()
 
