@@ -223,7 +223,7 @@ def test_values_far_from_the_real_solution(scale) -> None:
 def test_boxes_that_are_split_hold_the_optimum(seed, monkeypatch) -> None:
     monkeypatch.setattr(branching, "_GLANCE", 8)
     monkeypatch.setattr(branching, "_PIECE", 8)
-    A, b = normal(6, 9, seed=seed), 3 * normal(6, seed=50 + seed)
+    A, b = normal(5, 7, seed=seed), 3 * normal(5, seed=50 + seed)
     result = integer_least_squares(A, b, TERNARY)
     assert result.proven
     assert result.loss == pytest.approx(least(A, b, TERNARY), rel=1e-9)
