@@ -150,3 +150,23 @@ def convolution(inputs: int = 4) -> nn.Module:
         nn.LayerNorm(2 * (inputs - 1)),
         nn.Linear(2 * (inputs - 1), 2),
     )
+
+
+SIGNS = fs.FiniteSet([-1, 1])
+ONE_HOT = {"0.weight": fs.OneHot(dim=0)}
+
+
+def search(model, choices=ONE_HOT, loss=squares, batches=None, steps=20, **options):
+    batches = data() if batches is None else batches
+    return fs.exhaustive_search(model, choices, loss=loss, batches=batches, steps=steps, **options)
+
+
+def network(make=mlp, dtype=torch.float64):
+    torch.manual_seed(3)
+    return make().to(dtype)
+
+
+def parametrized():
+    model = mlp()
+    nn.utils.parametrizations.orthogonal(model[0])
+    return model
