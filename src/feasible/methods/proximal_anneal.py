@@ -28,8 +28,8 @@ class ProximalAnneal(Method):
     """After the optimizer's step ``w ← P(w) + q · (w − P(w))``, with q from 1 (untouched) to 0 (rounded).
 
     Left alone, a weight would keep ``s(t) = (1 − t^power)^strength`` of its distance to the nearest member after
-    a share t of the steps. s is followed in halvings: the weight is corrected in those steps alone in which s
-    falls below the next power of ½, rarely at first and at the end in every step. From step ``steps`` on
+    a share t of the steps. s is followed in quarters: the weight is corrected in those steps alone in which s
+    falls below the next power of ¼, rarely at first and at the end in every step. From step ``steps`` on
     ``w ← P(w)``. The map is the proximal map of ``c/2 · dist²`` with ``q = 1/(1 + c)``, affine within the cell of
     each member; it knows no scale, so lists of any spacing and sets of vectors or matrices anneal alike.
 
@@ -56,7 +56,7 @@ class ProximalAnneal(Method):
     [0.0, -1.0]
 
     Source: Yin et al., *BinaryRelax* (2018); Jin, Ma & Xiao, *PARQ: piecewise-affine regularized quantization*
-    (2025). Halvings and the schedule are measured: ``benchmarks/anneal.py``.
+    (2025). The schedule is our own; ``benchmarks/anneal.py`` sets it beside PARQ's.
     """
 
     steps: int
@@ -98,25 +98,23 @@ class ProximalAnneal(Method):
         return set.project(slot.value().detach())
 
     def corrects(self, step: int) -> bool:
-        """Where another halving is due, and from the end on."""
-        return self._halvings(step + 1) > self._halvings(step) or step + 1 >= self.steps
+        """Where another quarter is due, and from the end on."""
+        return step + 1 >= self.steps or self._quarters(step + 1) > self._quarters(step)
 
     def correct(self, slots: Sequence[Slot], moments: Moments, set: Set, step: int) -> None:
-        """Halve the distance to the nearest member as often as is due; round at the end."""
+        """Divide the distance to the nearest member by 4 as often as is due; round at the end."""
         weights = [slot.leaf for slot in slots]
         if step + 1 >= self.steps:
             set.project_all_(weights)
             return
-        share = 1 - 0.5 ** (self._halvings(step + 1) - self._halvings(step))
+        share = 1 - 0.25 ** (self._quarters(step + 1) - self._quarters(step))
         for weight in weights:
             for piece in _pieces(weight, set):
                 piece.sub_(set.residual(piece), alpha=share)
 
-    def _halvings(self, step: int) -> int:
-        """How often s has been halved after so many steps."""
-        if step >= self.steps:
-            return 0  # never asked for: what comes then is rounding
-        return math.floor(-self.strength * math.log2(1 - (step / self.steps) ** self.power))
+    def _quarters(self, step: int) -> int:
+        """How often s has been divided by 4 after so many steps, which are not all."""
+        return math.floor(-self.strength * math.log2(1 - (step / self.steps) ** self.power) / 2)
 
 
 def _pieces(weight: Tensor, set: Set) -> Iterator[Tensor]:

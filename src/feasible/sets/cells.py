@@ -24,7 +24,7 @@ def by_pieces(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if x.numel() <= _PIECE or not (is_plain(x) and x.is_contiguous()):
         return function(x)
     whole = torch.empty_like(x)
-    for part, piece in zip(whole.view(-1).split(_PIECE), x.view(-1).split(_PIECE), strict=True):
+    for part, piece in zip(torch.split(whole.view(-1), _PIECE), torch.split(x.view(-1), _PIECE), strict=True):
         part.copy_(function(piece))
     return whole
 
