@@ -87,6 +87,7 @@ class MethodCase:
 METHODS = [
     MethodCase(fs.Penalty(2.0)),
     MethodCase(fs.Penalty(0.7, kind="exact"), "ExactPenalty", smooth=False),
+    MethodCase(fs.Penalty(0.7, kind="product"), "ProductPenalty", smooth=False),
     MethodCase(fs.Barrier(0.1)),
     MethodCase(fs.Barrier(0.1, kind="inverse"), "InverseBarrier"),
     MethodCase(fs.Lagrangian(0.1), finds_multipliers=True),

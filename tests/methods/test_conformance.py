@@ -52,6 +52,16 @@ RELAXED = (
     fs.Simplex(),
 )
 """Sets with a relaxation, and two without."""
+LISTED = (
+    fs.FiniteSet([-1, 0, 1]),
+    fs.OneHot(),
+    fs.Integers(0, 2).where(torch.tensor([[True, False, True], [False, True, True]])),
+    fs.OneHot(dim=0),
+    fs.OneHot().where(torch.tensor([True, False, True])),
+    fs.Candidates(torch.arange(24.0).reshape(4, 2, 3).sin()),
+    fs.Simplex(),
+)
+"""Sets whose units have lists of members, and one without."""
 COOLING = ("weights_that_need_no_change_keep_their_bits",)
 """The weight moves with the temperature alone."""
 OWN_SEEDS = (
@@ -102,11 +112,17 @@ CASES = [
             (lambda: fs.Penalty(float("nan")), "positive and finite"),
             (lambda: fs.Penalty("large"), "weight must be a number or a schedule"),
             (lambda: fs.Penalty(lambda step: -1.0), "at step 0"),
-            (lambda: fs.Penalty(1.0, kind="cubic"), 'kind must be "squared" or "exact"'),
+            (lambda: fs.Penalty(1.0, kind="cubic"), 'kind must be "squared", "exact", "product" or'),
+            (lambda: fs.Penalty(1.0, kind="product", unit=0.0), "unit must be a positive, finite length"),
+            (lambda: fs.Penalty(1.0, kind="product", unit="gap"), "length or \"auto\", got 'gap'"),
+            (lambda: fs.Penalty(1.0, unit=2.0), "unit=2.0 belongs to the products of distances"),
         ],
     ),
     MethodCase(fs.Penalty(0.7, kind="exact"), smooth=False),
     MethodCase(fs.Penalty(Linear(0.5, 5.0, 10))),
+    MethodCase(fs.Penalty(0.1, kind="product"), LISTED, rate=1e-3),
+    MethodCase(fs.Penalty(0.1, kind="product", unit="auto"), LISTED, rate=1e-3),
+    MethodCase(fs.Penalty(1e-3, kind="textbook-product"), LISTED[:3], rate=1e-6),
     MethodCase(
         fs.Barrier(0.1),
         rate=1e-6,  # the parabola outside is steep

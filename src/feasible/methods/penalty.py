@@ -84,9 +84,9 @@ class Penalty(Method):
         """The unit of distances in a product."""
         if not self._is_product:
             return {}
-        set.rivals(value)  # whether there is a list for this shape
+        logs = set.rivals(value).logs  # whether there is a list for this shape
         unit = set.spacing(value.shape) if self.unit == "auto" else self.unit
-        return {"length": torch.full((), unit, dtype=torch.float32, device=value.device)}
+        return {"length": torch.full((), unit, dtype=logs.dtype, device=logs.device)}
 
     def pull(self, mean: Tensor, set: Set, state: State, step: int) -> Pull:
         """The weighted distance and its gradient, which points away from the nearest member."""

@@ -73,9 +73,13 @@ class Slot:
     def install(self, chart: Chart) -> None:
         """Put latent coordinates under the weight, one new leaf for all its owners."""
         weight = self.leaf
+        value = weight.detach().clone()
         shared: nn.Parameter | None = None
         for module, attribute in self.owners:
             _own_class(module)
+            if shared is not None:  # the first owner's coordinates have taken the weight's storage
+                with torch.no_grad():
+                    weight.set_(value)  # type: ignore[call-overload]
             parametrize.register_parametrization(module, attribute, chart, unsafe=True)
             holder = module.parametrizations[attribute]  # type: ignore[index]
             if shared is None:

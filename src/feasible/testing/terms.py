@@ -217,7 +217,7 @@ def _wide(at: Tensor) -> Tensor:
 
 
 def _moved(at: Tensor, entry: int, by: float) -> Tensor:
-    moved = at.clone()
+    moved = at.clone(memory_format=torch.contiguous_format)
     moved.view(-1)[entry] += by
     return moved
 
