@@ -1,31 +1,41 @@
 """Train neural networks under constraints: which set, on what, by which method, and the proof."""
 
-from feasible import export, methods, optim, rates, schedules, sets, solve
-from feasible.errors import UnsupportedError
+from typing import TYPE_CHECKING
+
+from feasible import export as export
+from feasible import methods as methods
+from feasible import optim as optim
+from feasible import rates as rates
+from feasible import schedules as schedules
+from feasible import sets as sets
+from feasible import solve as solve
+from feasible.errors import UnsupportedError as UnsupportedError
 from feasible.export import *
 from feasible.methods import *
-from feasible.methods.matrix import matrix
-from feasible.problem import Problem
-from feasible.report import Report
+from feasible.methods.matrix import matrix as matrix
+from feasible.problem import Problem as Problem
+from feasible.report import Report as Report
 from feasible.sets import *
 from feasible.solve import *
-from feasible.surrogate import Surrogate
+from feasible.surrogate import Surrogate as Surrogate
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Problem",
-    "Report",
-    "Surrogate",
-    "UnsupportedError",
-    "matrix",
-    "methods",
-    "optim",
-    "rates",
-    "schedules",
-    "sets",
-    *export.__all__,
-    *methods.__all__,
-    *sets.__all__,
-    *solve.__all__,
-]
+# Each file names what it offers. Type checkers follow star imports and `x as x`, but no list that is put together.
+if not TYPE_CHECKING:
+    __all__ = [
+        "Problem",
+        "Report",
+        "Surrogate",
+        "UnsupportedError",
+        "matrix",
+        "methods",
+        "optim",
+        "rates",
+        "schedules",
+        "sets",
+        *export.__all__,
+        *methods.__all__,
+        *sets.__all__,
+        *solve.__all__,
+    ]

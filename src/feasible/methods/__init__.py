@@ -1,5 +1,7 @@
 """How a constraint is enforced: frozen specifications, one method a file."""
 
+from typing import TYPE_CHECKING
+
 from feasible.methods import (
     augmented_lagrangian,
     barrier,
@@ -16,7 +18,7 @@ from feasible.methods import (
 from feasible.methods.augmented_lagrangian import *
 from feasible.methods.barrier import *
 from feasible.methods.lagrangian import *
-from feasible.methods.method import Method
+from feasible.methods.method import Method as Method
 from feasible.methods.penalty import *
 from feasible.methods.penalty_barrier import *
 from feasible.methods.project import *
@@ -26,18 +28,19 @@ from feasible.methods.softmax_anneal import *
 from feasible.methods.squared_slack import *
 from feasible.methods.straight_through import *
 
-# Each file names what it offers; nothing has to be repeated here.
-__all__ = [
-    "Method",
-    *augmented_lagrangian.__all__,
-    *barrier.__all__,
-    *lagrangian.__all__,
-    *penalty.__all__,
-    *penalty_barrier.__all__,
-    *project.__all__,
-    *proximal_anneal.__all__,
-    *reparametrize.__all__,
-    *softmax_anneal.__all__,
-    *squared_slack.__all__,
-    *straight_through.__all__,
-]
+# Each file names what it offers. Type checkers follow the star imports, but no list that is put together.
+if not TYPE_CHECKING:
+    __all__ = [
+        "Method",
+        *augmented_lagrangian.__all__,
+        *barrier.__all__,
+        *lagrangian.__all__,
+        *penalty.__all__,
+        *penalty_barrier.__all__,
+        *project.__all__,
+        *proximal_anneal.__all__,
+        *reparametrize.__all__,
+        *softmax_anneal.__all__,
+        *squared_slack.__all__,
+        *straight_through.__all__,
+    ]

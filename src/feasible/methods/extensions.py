@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Collection, Iterator
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from feasible import methods, sets
@@ -34,28 +35,33 @@ class Listed(NamedTuple, Generic[Kind]):
         return f" ({self.package})" if self.package else ""
 
 
+def exported(module: ModuleType) -> list[str]:
+    """The public names of a package that puts its ``__all__`` together when it is imported."""
+    return list(module.__all__)
+
+
 def own_sets() -> list[Listed[Set]]:
     """Every set of the library once."""
     return [
-        Listed(name, getattr(sets, name).example()) for name in sorted(sets.__all__) if name != Set.__name__
+        Listed(name, getattr(sets, name).example()) for name in sorted(exported(sets)) if name != Set.__name__
     ]
 
 
 def own_methods() -> list[Listed[Method]]:
     """Every method of the library once."""
-    return [Listed(name, getattr(methods, name).example()) for name in methods.__all__ if name != "Method"]
+    return [Listed(name, getattr(methods, name).example()) for name in exported(methods) if name != "Method"]
 
 
 @cache
 def foreign_sets() -> list[Listed[Set]]:
     """The sets that installed packages publish in the group ``feasible.sets``."""
-    return list(_published(SETS, Set, sets.__all__))  # type: ignore[type-abstract]
+    return list(_published(SETS, Set, exported(sets)))  # type: ignore[type-abstract]
 
 
 @cache
 def foreign_methods() -> list[Listed[Method]]:
     """The methods that installed packages publish in the group ``feasible.methods``."""
-    return list(_published(METHODS, Method, methods.__all__))
+    return list(_published(METHODS, Method, exported(methods)))
 
 
 def _published(group: str, kind: type[Kind], own: Collection[str]) -> Iterator[Listed[Kind]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from feasible import methods
 from feasible.errors import UnsupportedError
-from feasible.methods.extensions import Listed, foreign_methods, foreign_sets, own_methods, own_sets
+from feasible.methods.extensions import Listed, exported, foreign_methods, foreign_sets, own_methods, own_sets
 from feasible.methods.method import Method
 from feasible.sets import Set
 
@@ -35,7 +35,7 @@ def default_method(set: Set) -> Method:
         raise ValueError(
             f"{set!r} has no method that is right without a choice; give by=….\n  {_alternatives(set)}"
         )
-    if name in methods.__all__:
+    if name in exported(methods):
         own: Method = getattr(methods, name)()
         return own
     for listed in foreign_methods():

@@ -1,5 +1,7 @@
 """What is allowed: small immutable sets, each a handful of pure functions on tensors."""
 
+from typing import TYPE_CHECKING
+
 from feasible.sets import (
     affine,
     algebra,
@@ -41,7 +43,7 @@ from feasible.sets.matrices import *
 from feasible.sets.norm_balls import *
 from feasible.sets.nuclear_ball import *
 from feasible.sets.polyhedron import *
-from feasible.sets.set import Set
+from feasible.sets.set import Set as Set
 from feasible.sets.simplex import *
 from feasible.sets.singular import *
 from feasible.sets.spectral import *
@@ -50,30 +52,31 @@ from feasible.sets.stiefel import *
 from feasible.sets.transport import *
 from feasible.sets.union import *
 
-# Each family names what it offers; nothing has to be repeated here.
-__all__ = [
-    "Set",
-    *algebra.__all__,
-    *balls.__all__,
-    *elementwise.__all__,
-    *fixed.__all__,
-    *intersection.__all__,
-    *low_rank.__all__,
-    *matrices.__all__,
-    *nuclear_ball.__all__,
-    *spectral.__all__,
-    *simplex.__all__,
-    *singular.__all__,
-    *norm_balls.__all__,
-    *sphere.__all__,
-    *stiefel.__all__,
-    *transport.__all__,
-    *half_space.__all__,
-    *affine.__all__,
-    *polyhedron.__all__,
-    *discrete.__all__,
-    *combinatorial.__all__,
-    *candidates.__all__,
-    *union.__all__,
-    *cones.__all__,
-]
+# Each file names what it offers. Type checkers follow the star imports, but no list that is put together.
+if not TYPE_CHECKING:
+    __all__ = [
+        "Set",
+        *algebra.__all__,
+        *balls.__all__,
+        *elementwise.__all__,
+        *fixed.__all__,
+        *intersection.__all__,
+        *low_rank.__all__,
+        *matrices.__all__,
+        *nuclear_ball.__all__,
+        *spectral.__all__,
+        *simplex.__all__,
+        *singular.__all__,
+        *norm_balls.__all__,
+        *sphere.__all__,
+        *stiefel.__all__,
+        *transport.__all__,
+        *half_space.__all__,
+        *affine.__all__,
+        *polyhedron.__all__,
+        *discrete.__all__,
+        *combinatorial.__all__,
+        *candidates.__all__,
+        *union.__all__,
+        *cones.__all__,
+    ]
