@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from . import anneal, multipliers, projection, search, sets, unit_rows
+from . import anneal, minimize, multipliers, projection, search, sets, unit_rows
 from .timing import Line
 
 ALL = {
@@ -18,6 +18,7 @@ ALL = {
     "sets": sets.main,
     "unit_rows": unit_rows.main,
     "multipliers": multipliers.main,
+    "minimize": minimize.main,
     "anneal": anneal.main,
     "search": search.main,
 }

@@ -1,10 +1,10 @@
-"""Problems of Hock & Schittkowski, *Test Examples for Nonlinear Programming Codes* (1981), with their optimal values."""
+"""Problems of Hock & Schittkowski, *Test Examples for Nonlinear Programming Codes* (1981), and their optimal values."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ class HS:
     equations: Function | None = None
     lower: object = None
     upper: object = None
+    elsewhere: float | None = None
+    """The value of another local solution that is as good an answer from this start."""
 
     @property
     def x0(self) -> Tensor:
@@ -229,7 +231,7 @@ F69, E69 = hs68_data(0.1, 1000.0, 1.0, 4.0)
 
 PROBLEMS = [
     HS(1, rosenbrock, [-2, 1], 0.0, lower=[-INF, -1.5]),
-    HS(2, rosenbrock, [-2, 1], 0.0504261879, lower=[-INF, 1.5]),
+    HS(2, rosenbrock, [-2, 1], 0.0504261879, lower=[-INF, 1.5], elsewhere=4.941229318),
     HS(3, lambda x: x[1] + 1e-5 * (x[1] - x[0]) ** 2, [10, 1], 0.0, lower=[-INF, 0.0]),
     HS(4, lambda x: (x[0] + 1) ** 3 / 3 + x[1], [1.125, 0.125], 8 / 3, lower=[1.0, 0.0]),
     HS(
@@ -296,6 +298,7 @@ PROBLEMS = [
         lambda x: vec(x[0] + x[1] ** 2, x[0] ** 2 + x[1]),
         lower=[-0.5, -INF],
         upper=[0.5, 1.0],
+        elsewhere=23.14466094,
     ),
     HS(
         17,
@@ -332,6 +335,7 @@ PROBLEMS = [
         lambda x: vec(x[0] + x[1] ** 2, x[0] ** 2 + x[1], x[0] ** 2 + x[1] ** 2 - 1),
         lower=[-0.5, -INF],
         upper=[0.5, INF],
+        elsewhere=40.19872981,
     ),
     HS(
         21,
@@ -435,6 +439,7 @@ PROBLEMS = [
         lambda x: vec(x[2] ** 2 - x[1] ** 2 - x[0] ** 2, x[0] ** 2 + x[1] ** 2 + x[2] ** 2 - 4),
         lower=0.0,
         upper=[INF, INF, 5.0],
+        elsewhere=-4.0,
     ),
     HS(
         34,
@@ -647,6 +652,7 @@ PROBLEMS = [
         lambda x: vec(x[0] * x[1] - 700, x[1] - x[0] ** 2 / 125, (x[1] - 50) ** 2 - 5 * (x[0] - 55)),
         lower=0.0,
         upper=[75.0, 65.0],
+        elsewhere=-6.749505276,
     ),
     HS(
         60,

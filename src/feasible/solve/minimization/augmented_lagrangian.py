@@ -14,8 +14,10 @@ from feasible.solve.minimization.program import Program
 from feasible.solve.minimization.result import Status
 from feasible.solve.minimization.unknowns import Vector
 
-FIRST, LARGEST = 10.0, 1e12
-"""First penalty, in units of the objective over the squared violation, and the last one."""
+FIRST, WITHIN, LARGEST = 10.0, (1e-2, 1e2), 1e12
+"""First penalty, in units of the objective over the squared violation, its range, and the last one."""
+STUCK = 2
+"""Rounds in a row that rounding ends, at points that satisfy the constraints, before giving up."""
 GROWTH, PROGRESS = 10.0, 0.5
 """The penalty grows where a round has not brought the violation down to this share."""
 OUTER = 60
@@ -49,7 +51,7 @@ class AugmentedLagrangian:
         oracle = Oracle(self._value, self._gradient)
         spot = self._spot(start)
         worst, accuracy = np.full(len(self.soft), np.inf), 0.1
-        status = Status.ITERATION_LIMIT
+        status, stuck = Status.ITERATION_LIMIT, 0
         for _ in range(OUTER):
             accuracy = max(accuracy * 0.1, 0.5 * self.tol)
             before = spot
@@ -72,7 +74,11 @@ class AugmentedLagrangian:
                 break
             if self.left <= 0:
                 break
-            slow = gaps > np.maximum(PROGRESS * worst, 0.1 * self.tol)
+            stuck = 0 if finished or (gaps > self.tol).any() else stuck + 1
+            if stuck >= STUCK:
+                status = Status.NUMERICAL_TROUBLE
+                break
+            slow = gaps > np.maximum(PROGRESS * worst, self.tol)
             if (gaps > self.tol).any() and (self.penalties >= LARGEST).any():
                 status = Status.INFEASIBLE
                 break
@@ -137,7 +143,8 @@ class AugmentedLagrangian:
         self.penalties = np.ones(len(self.soft))
         self._value(start)
         distances = np.array([float((pull * pull).sum()) / 2 for pull in self.next_multipliers])
-        return np.clip(FIRST * max(1.0, abs(self.fun)) / np.maximum(1.0, distances), 1e-3, 1e4)
+        penalties: Vector = np.clip(FIRST * max(1.0, abs(self.fun)) / np.maximum(1.0, distances), *WITHIN)
+        return penalties
 
     def _minimise(self, oracle: Oracle, spot: Spot, accuracy: float) -> tuple[Spot, bool]:
         self.gradient_size = max(

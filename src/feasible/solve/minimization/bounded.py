@@ -9,12 +9,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from feasible.solve.minimization.standstill import Standstill
 from feasible.solve.minimization.unknowns import Vector
 
 ARMIJO = 1e-4
 SHORTEST = 1e-16
-SAME = 10
-"""Rounding errors of the function that a step may lose."""
+PATIENCE = 30
+STRETCH, STRETCHES = 4.0, 40
+SAME, GENTLER = 100, 0.9
+"""Between values that differ by so many rounding errors, a step has to bring the slope down to this share."""
 
 
 class Spot(NamedTuple):
@@ -39,11 +42,19 @@ class Pairs:
 
     def __init__(self, memory: int) -> None:
         self.kept: deque[tuple[Vector, Vector, Vector]] = deque(maxlen=memory)
+        self.is_open = True
+        """Whether nothing is known about how long a step may be: at the start, and where the function bends down."""
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.kept.clear()
+        self.is_open = True
 
     def add(self, step: Vector, change: Vector) -> None:
         """Keep a pair whose curvature is positive."""
         products = step * change
-        if products.sum() > 1e-12 * np.linalg.norm(step) * np.linalg.norm(change):
+        self.is_open = not products.sum() > 1e-12 * np.linalg.norm(step) * np.linalg.norm(change)
+        if not self.is_open:
             self.kept.append((step, change, products))
 
     def direction(self, gradient: Vector, free: NDArray[np.bool_]) -> Vector:
@@ -88,20 +99,23 @@ def minimize_bounded(
 
     Returns the last spot, and whether it finished (rather than got stuck, or used up its iterations).
     """
-    pairs = Pairs(memory)
+    pairs, standstill = Pairs(memory), Standstill(PATIENCE)
     has_bounds = bool(np.isfinite(lower).any() or np.isfinite(upper).any())
     for _ in range(iterations):
         gap = np.clip(spot.x - spot.gradient, lower, upper) - spot.x
         stationarity = float(np.abs(gap).max())
         if finished(spot, stationarity):
             return spot, True
+        if standstill.is_reached:
+            return spot, False
         following = _advanced(oracle, pairs, spot, gap, lower, upper, has_bounds)
         if following is None and pairs.kept:
-            pairs.kept.clear()
+            pairs.clear()
             following = _advanced(oracle, pairs, spot, gap, lower, upper, has_bounds)
         if following is None:
             return spot, False
         pairs.add(following.x - spot.x, following.gradient - spot.gradient)
+        standstill.watch(spot.x, following.x, stationarity)
         spot = following
     return spot, False
 
@@ -117,7 +131,7 @@ def _advanced(
         direction[held] = gap[held]
     else:
         direction = pairs.direction(gradient, np.ones(len(x), dtype=bool))
-    length = 1.0 if pairs.kept else min(1.0, 1.0 / float(np.abs(gradient).sum()))
+    length = 1.0 if pairs.kept else min(1.0, 1.0 / float(np.linalg.norm(gradient)))
     noise = SAME * np.finfo(float).eps * abs(spot.value)
     while length > SHORTEST:
         trial = np.clip(x + length * direction, lower, upper) if has_bounds else x + length * direction
@@ -125,10 +139,32 @@ def _advanced(
         descent = float(gradient @ (trial - x))
         if descent >= 0:
             return None
-        if value <= spot.value + ARMIJO * descent + noise:
-            return Spot(trial, value, oracle.gradient()) if not np.array_equal(trial, x) else None
+        if value <= spot.value + ARMIJO * descent:
+            if np.array_equal(trial, x):
+                return None
+            if not pairs.is_open:
+                return Spot(trial, value, oracle.gradient())
+            return _lengthened(oracle, spot, direction, length, value, lower, upper)
+        if value <= spot.value + noise:
+            # Values this close say nothing: the slope has to have gone down (Hager & Zhang 2005).
+            after = oracle.gradient()
+            if abs(float(after @ (trial - x))) <= GENTLER * abs(descent):
+                return Spot(trial, value, after)
         length *= _shortened(spot.value, descent, value)
     return None
+
+
+def _lengthened(
+    oracle: Oracle, spot: Spot, direction: Vector, length: float, value: float, lower: Vector, upper: Vector
+) -> Spot:
+    """The last of longer and longer steps that each go further down."""
+    for _ in range(STRETCHES):
+        longer = oracle.value(np.clip(spot.x + STRETCH * length * direction, lower, upper))
+        if not longer < value - ARMIJO * abs(value - spot.value):
+            break
+        length, value = STRETCH * length, longer
+    x = np.clip(spot.x + length * direction, lower, upper)
+    return Spot(x, oracle.value(x), oracle.gradient())
 
 
 def _shortened(value: float, slope: float, reached: float) -> float:

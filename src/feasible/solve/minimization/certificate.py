@@ -10,7 +10,7 @@ from torch import Tensor
 
 from feasible.sets import Set
 from feasible.solve.minimization.program import Program
-from feasible.solve.minimization.result import KKT
+from feasible.solve.minimization.result import KKT, gradient_unit
 from feasible.solve.minimization.unknowns import Vector
 
 LARGEST = 10**7
@@ -34,7 +34,9 @@ def certify(program: Program, x: Vector, multipliers: Sequence[Tensor]) -> tuple
         feasibility = max(feasibility, _largest(requirement.set.distance(precise)))
         complementarity = max(complementarity, _off_normal(requirement.set, precise, multiplier))
     active, rank = _active(program, values, leaves, multipliers, x)
-    certificate = KKT(float(np.abs(total).max()) / size, feasibility, complementarity, active, rank)
+    certificate = KKT(
+        float(np.abs(total).max()) / gradient_unit(size), feasibility, complementarity, active, rank
+    )
     return certificate, objective.item()
 
 
@@ -98,5 +100,5 @@ def _active(
     jacobian = program.jacobian_of([row for row in rows if row.numel()], leaves)[:, ~held]
     size = np.linalg.norm(jacobian, axis=1, keepdims=True)
     scaled = jacobian / np.where(size == 0, 1.0, size)
-    rank = int(np.linalg.matrix_rank(scaled, tol=1e-8)) if scaled.size else 0
+    rank = int(np.linalg.matrix_rank(np.linalg.qr(scaled.T, mode="r"), tol=1e-8)) if scaled.size else 0
     return count, int(held.sum()) + rank

@@ -19,13 +19,19 @@ DENSE = 100
 
 
 class Curvature(Protocol):
-    """What directions are computed with: products with an approximation H of the inverse Hessian."""
+    """An approximation H of the inverse Hessian.
 
-    def times(self, columns: Matrix) -> Matrix:
-        """``H V`` for a matrix of columns, or for one vector."""
+    Rows are multiplied by it in two steps: a *sketch* of them, which is linear in the rows, and what follows from it.
+    """
 
-    def unit_columns(self, indices: NDArray[np.intp]) -> Matrix:
-        """``H e_j`` for these entries j."""
+    def sketch(self, rows: Matrix) -> Matrix:
+        """What has to be known of rows (or of one vector)."""
+
+    def times(self, rows: Matrix, sketch: Matrix) -> Matrix:
+        """``V H``."""
+
+    def inner(self, first: Matrix, its_sketch: Matrix, second: Matrix, other_sketch: Matrix) -> Matrix:
+        """``V H Wᵀ``."""
 
     def update(self, step: Vector, change: Vector, image: Vector) -> None:
         """Learn that the gradient changed by ``change`` along ``step``, where it was expected to by ``image``."""
@@ -65,15 +71,19 @@ class Dense:
         self.matrix = scale * np.eye(self.count)
         self.is_fresh = True
 
-    def times(self, columns: Matrix) -> Matrix:
-        """``H V``."""
-        product: Matrix = self.matrix @ columns
+    def sketch(self, rows: Matrix) -> Matrix:
+        """``V H`` itself."""
+        product: Matrix = rows @ self.matrix
         return product
 
-    def unit_columns(self, indices: NDArray[np.intp]) -> Matrix:
-        """Columns of H."""
-        columns: Matrix = self.matrix[:, indices]
-        return columns
+    def times(self, rows: Matrix, sketch: Matrix) -> Matrix:
+        """``V H``."""
+        return sketch
+
+    def inner(self, first: Matrix, its_sketch: Matrix, second: Matrix, other_sketch: Matrix) -> Matrix:
+        """``V H Wᵀ``."""
+        product: Matrix = its_sketch @ second.T
+        return product
 
     def update(self, step: Vector, change: Vector, image: Vector) -> None:
         """``H ← (1 − ρsyᵀ) H (1 − ρysᵀ) + ρssᵀ``; a fresh matrix takes the scale of the step first."""
@@ -93,58 +103,65 @@ class Dense:
 
 
 class Limited:
-    """The last pairs of steps and changes of the gradient: memory linear in n."""
+    """The last pairs of steps and changes of the gradient: memory linear in n.
+
+    ``H = γ + [S Y] M [S Y]ᵀ`` with a small matrix M (Byrd, Nocedal & Schnabel, *Representations of quasi-Newton
+    matrices*, 1994). Products of the pairs are kept, so that an update passes over them once.
+    """
 
     def __init__(self, count: int, memory: int) -> None:
         self.count, self.memory = count, memory
+        self.pairs = np.empty((2 * memory, count))
+        """Steps in the even rows, changes in the odd ones."""
         self.reset(1.0)
 
     def reset(self, scale: float) -> None:
         """Forget all pairs."""
         self.scale = scale
-        self.steps = np.empty((0, self.count))
-        self.changes = np.empty((0, self.count))
-        self._factor()
+        self.order: list[int] = []
+        """Where the pairs are kept, from the oldest to the newest."""
+        self.gram = np.zeros((2 * self.memory, 2 * self.memory))
+        self.middle = np.empty((0, 0))
 
-    def _factor(self) -> None:
-        """The middle matrix of the compact form ``H = γ + [S γY] M [S γY]ᵀ`` (Byrd, Nocedal & Schnabel 1994)."""
-        k = len(self.steps)
-        if not k:
-            self.middle = np.empty((0, 0))
-            return
-        products = self.steps @ self.changes.T
-        inverse = np.linalg.inv(np.triu(products))
-        inner = np.diag(np.diag(products)) + self.scale * self.changes @ self.changes.T
-        self.middle = np.block([[inverse.T @ inner @ inverse, -inverse.T], [-inverse, np.zeros((k, k))]])
+    def sketch(self, rows: Matrix) -> Matrix:
+        """Products with the pairs."""
+        product: Matrix = rows @ self.pairs[: 2 * len(self.order)].T
+        return product
 
-    def times(self, columns: Matrix) -> Matrix:
-        """``H V``."""
-        k = len(self.steps)
-        result: Matrix = self.scale * columns
-        if k:
-            inner = np.concatenate([self.steps @ columns, self.scale * (self.changes @ columns)])
-            weights = self.middle @ inner
-            result = result + self.steps.T @ weights[:k] + self.scale * (self.changes.T @ weights[k:])
+    def times(self, rows: Matrix, sketch: Matrix) -> Matrix:
+        """``V H``."""
+        result: Matrix = (sketch @ self.middle) @ self.pairs[: 2 * len(self.order)]
+        result += self.scale * rows
         return result
 
-    def unit_columns(self, indices: NDArray[np.intp]) -> Matrix:
-        """Columns of H."""
-        k = len(self.steps)
-        result = np.zeros((self.count, len(indices)))
-        result[indices, np.arange(len(indices))] = self.scale
-        if k:
-            inner = np.concatenate([self.steps[:, indices], self.scale * self.changes[:, indices]])
-            weights = self.middle @ inner
-            result += self.steps.T @ weights[:k] + self.scale * (self.changes.T @ weights[k:])
-        return result
+    def inner(self, first: Matrix, its_sketch: Matrix, second: Matrix, other_sketch: Matrix) -> Matrix:
+        """``V H Wᵀ``."""
+        product: Matrix = self.scale * (first @ second.T) + its_sketch @ self.middle @ other_sketch.T
+        return product
 
     def update(self, step: Vector, change: Vector, image: Vector) -> None:
-        """Keep the pair; the oldest goes where there are too many."""
+        """Keep the pair, in the place of the oldest where there are too many."""
         curved = damped(step, change, image)
         if curved is None:
             return
-        kept = slice(1 if len(self.steps) >= self.memory else 0, None)
-        self.steps = np.concatenate([self.steps[kept], step[None]])
-        self.changes = np.concatenate([self.changes[kept], curved[None]])
-        self.scale = float(step @ curved) / float(curved @ curved)
+        slot = self.order.pop(0) if len(self.order) == self.memory else len(self.order)
+        self.order.append(slot)
+        here = slice(2 * slot, 2 * slot + 2)
+        self.pairs[here] = step, curved
+        end = 2 * len(self.order)
+        products = self.pairs[:end] @ self.pairs[here].T
+        self.gram[:end, here], self.gram[here, :end] = products, products.T
+        self.scale = float(self.gram[2 * slot, 2 * slot + 1] / self.gram[2 * slot + 1, 2 * slot + 1])
         self._factor()
+
+    def _factor(self) -> None:
+        """The middle matrix, in the order in which the pairs are kept."""
+        steps = 2 * np.array(self.order)
+        changes = steps + 1
+        crossed = self.gram[np.ix_(steps, changes)]
+        inverse = np.linalg.inv(np.triu(crossed))
+        inner = np.diag(np.diagonal(crossed)) + self.scale * self.gram[np.ix_(changes, changes)]
+        self.middle = np.zeros((2 * len(steps), 2 * len(steps)))
+        self.middle[np.ix_(steps, steps)] = inverse.T @ inner @ inverse
+        self.middle[np.ix_(steps, changes)] = -self.scale * inverse.T
+        self.middle[np.ix_(changes, steps)] = -self.scale * inverse

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from feasible.solve.minimization.certificate import certify
+from feasible.solve.minimization.infeasibility import is_stationary_violation
 from feasible.solve.minimization.methods import METHODS, can_search_kinks, chosen
 from feasible.solve.minimization.monitor import Ending, Monitor
 from feasible.solve.minimization.program import Program
@@ -21,10 +22,14 @@ from feasible.solve.minimization.unknowns import Unknowns
 
 REACHABLE = 100
 """Rounding errors of the dtype below which no tolerance makes sense."""
+HUGE = 1e4
+"""Multipliers this much larger than the objective have no limit."""
+MANY = 20_000
 LOOSE = 1e3
 """Where rounding ends a run, the conditions count as satisfied up to this many tolerances."""
 
 
+@torch.enable_grad()
 def minimize(
     fun: Callable[..., Tensor],
     x0: Any,
@@ -33,31 +38,35 @@ def minimize(
     tol: float = 1e-8,
     *,
     max_iterations: int = 1000,
-    memory: int = 20,
+    memory: int | None = None,
     callback: Callable[[Intermediate], object] | None = None,
     progress: bool = False,
 ) -> Result:
     """Minimise a differentiable function under constraints, to high accuracy, and certify the point that was found.
 
     ``min f(x)`` subject to ``x ∈ K`` for each set and ``c(x) ∈ K`` for each pair ``(c, K)``. It looks for a point
-    with ``∇f + Σ Jᵀλ = 0`` and each λ in the normal cone of its set: a local solution, the solution where all is convex.
+    with ``∇f + Σ Jᵀλ = 0`` and each λ in the normal cone of its set: a local solution, and where everything is convex
+    the solution.
 
     Args:
-        fun: the objective, a function of what ``x0`` is (or of nothing, where that is a module) with one number as value.
+        fun: the objective, a function of what ``x0`` is (or of nothing, where that is a module); its value is one
+            number.
         x0: where to start: a tensor, a list of tensors, or a module, whose parameters are then changed in place.
         constraints: sets on x, and pairs ``(function, set)``, whose value may have any shape. Where x0 is a list or a
             module, a set on x is written ``(position, set)`` or ``(name, set)``.
         method: ``"sqp"``: quadratic programs with a BFGS matrix, for smooth problems with up to some thousands of rows;
             ``"augmented-lagrangian"``: for very many constraints, and for every set that can project;
             ``"projected"``: sets on x only; ``"nonsmooth"``: functions with kinks; ``"auto"``: by what the problem is.
-        tol: the size up to which stationarity (over the size of the gradients), violation and complementarity count as 0.
+        tol: up to where stationarity (over the size of the gradients), violation and complementarity count as 0.
         max_iterations: limit on the iterations of a method.
-        memory: pairs of steps and gradients that are kept where there are too many unknowns for a matrix.
+        memory: pairs of steps and gradients that are kept where there are too many unknowns for a matrix. ``None``: 20,
+            or 10 where there are very many.
         callback: is shown an ``Intermediate`` after each iteration; raising ``StopIteration`` ends the run.
         progress: show a line with the current state (needs rich).
 
     Returns:
-        A ``Result``; ``success`` is true only where x is feasible and certified. Ctrl-C ends a run with the best point so far.
+        A ``Result``; ``success`` is true only where x is feasible and certified. Ctrl-C ends a run with the best point
+        so far.
 
     Raises:
         ValueError, TypeError: something does not fit together; the message says what and what would mend it.
@@ -65,14 +74,14 @@ def minimize(
 
     >>> import feasible as fs
     >>> result = minimize(lambda x: (x**2).sum(), torch.zeros(2, dtype=torch.float64), [fs.SumTo(1.0)])
-    >>> result.x, result.multipliers[0], result.success
-    (tensor([0.5000, 0.5000], dtype=torch.float64), tensor([-1., -1.], dtype=torch.float64), True)
+    >>> result.success, result.x, result.multipliers[0].round(decimals=6)
+    (True, tensor([0.5000, 0.5000], dtype=torch.float64), tensor([-1., -1.], dtype=torch.float64))
 
     Source: Nocedal & Wright, *Numerical Optimization* (2006), chapters 17 and 18.
     """
     if not 0 < tol < 1:
         raise ValueError(f"minimize: tol must be between 0 and 1, got {tol!r}.")
-    if max_iterations < 0 or memory < 1:
+    if max_iterations < 0 or (memory is not None and memory < 1):
         raise ValueError(
             f"minimize: max_iterations must be ≥ 0 and memory ≥ 1, got {max_iterations!r} and {memory!r}."
         )
@@ -80,6 +89,7 @@ def minimize(
     program.describe()
     tol = _reachable(tol, program.unknowns.dtype)
     name = chosen(program, method)
+    memory = memory or (20 if program.unknowns.count <= MANY else 10)
     with progress_line(progress) as line:
         watchers = [watch for watch in (line, callback) if watch is not None]
         monitor = Monitor(program, tol, watchers)
@@ -129,7 +139,7 @@ def _certified(program: Program, name: str, tol: float, monitor: Monitor, ending
     kkt, fun = certify(program, ending.x, ending.multipliers)
     if ending.stationarity is not None:
         kkt = replace(kkt, stationarity=ending.stationarity)
-    status, note = _judged(kkt, ending.status, tol)
+    status, note = _judged(program, kkt, fun, ending, tol)
     message = " ".join(part for part in (status.value, note, ending.note, program.trouble(status)) if part)
     return Result(
         x=program.unknowns.result(ending.x),
@@ -150,16 +160,24 @@ def _certified(program: Program, name: str, tol: float, monitor: Monitor, ending
     )
 
 
-def _judged(kkt: KKT, status: Status, tol: float) -> tuple[Status, str]:
+def _judged(program: Program, kkt: KKT, fun: float, ending: Ending, tol: float) -> tuple[Status, str]:
     """The status that the certificate bears out."""
-    if status.is_success:
-        is_feasible = kkt.feasibility <= 10 * tol
-        return (status, "") if is_feasible else (Status.NUMERICAL_TROUBLE, "")
+    status = ending.status
+    largest = max((float(each.abs().max()) for each in ending.multipliers if each.numel()), default=0.0)
+    # What the violation may be worth: multipliers without limit certify nothing.
+    is_close = kkt.feasibility * largest <= LOOSE * tol * max(1.0, abs(fun))
+    if status.is_success and not (is_close and kkt.feasibility <= 10 * tol):
+        status = Status.NUMERICAL_TROUBLE
     if status is not Status.NUMERICAL_TROUBLE:
         return status, ""
-    if kkt.holds(LOOSE * tol) and kkt.feasibility <= 100 * tol:
+    if kkt.feasibility > 100 * tol:
+        is_described = all(item.bounds is not None or item.rows is not None for item in program.requirements)
+        is_stuck = is_described and is_stationary_violation(program, ending.x)
+        return (Status.INFEASIBLE if is_stuck else status), ""
+    if is_close and kkt.holds(LOOSE * tol):
         return Status.CONVERGED, f"Rounding ended the run at a stationarity of {kkt.stationarity:.1g}."
-    if kkt.feasibility <= 100 * tol and kkt.rank is not None and kkt.rank < kkt.active:
+    is_degenerate = kkt.rank is not None and kkt.rank < kkt.active
+    if is_degenerate or largest >= HUGE * max(1.0, abs(fun)):
         return Status.NO_MULTIPLIERS, ""
     return status, ""
 

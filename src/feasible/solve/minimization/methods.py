@@ -51,14 +51,14 @@ def chosen(program: Program, method: str) -> str:
         )
     if method == "projected" and not _can_project(program):
         raise UnsupportedError(
-            "minimize: method 'projected' needs convex sets on x, at most one for each tensor beside bounds on others.\n"
+            "minimize: method 'projected' needs convex sets on x: bounds, or one set for each tensor.\n"
             "  Works with: auto, sqp, augmented-lagrangian."
         )
     if method in ("sqp", "nonsmooth"):
         for item in program.requirements:
             if item.bounds is None and item.rows is None:
                 raise UnsupportedError(
-                    f"minimize: {item.set!r} (constraint {item.position}) has no rows that {method!r} could linearise.\n"
+                    f"minimize: {item.set!r} (constraint {item.position}) has no rows for {method!r}.\n"
                     "  Works with: auto, augmented-lagrangian."
                 )
     return method

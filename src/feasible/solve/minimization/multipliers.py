@@ -21,10 +21,11 @@ def shaped_multipliers(program: Program, x: Vector, rows: Vector, pull: Vector) 
         precise = value.to("cpu", torch.float64).requires_grad_()
         with torch.enable_grad():
             described = [row.function(precise).reshape(-1) for row in requirement.rows or ()]
+            joined = torch.cat(described) if described else precise.reshape(-1)[:0]
         weights = torch.from_numpy(rows[requirement.span].copy())
         if not described or not weights.any():
             shaped.append(torch.zeros_like(precise))
             continue
-        (multiplier,) = torch.autograd.grad(torch.cat(described), precise, weights)
+        (multiplier,) = torch.autograd.grad(joined, precise, weights)
         shaped.append(multiplier)
     return shaped

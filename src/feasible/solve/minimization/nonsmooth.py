@@ -12,7 +12,7 @@ from feasible.solve.minimization.monitor import Ending, Monitor
 from feasible.solve.minimization.multipliers import shaped_multipliers
 from feasible.solve.minimization.program import Point, Program
 from feasible.solve.minimization.quadratic import Quadratic
-from feasible.solve.minimization.result import Status
+from feasible.solve.minimization.result import Status, gradient_unit
 from feasible.solve.minimization.unknowns import Vector
 
 ARMIJO, WOLFE = 1e-4, 0.5
@@ -21,7 +21,10 @@ NEAR = 1e-6
 """Gradients within this distance of x, over its size, are taken to be those of its own kink."""
 STEERING = 0.9
 """A step has to bring at least this share of the violation that a step for the rows alone brings."""
-FRESH = 3
+SMALLEST = 1e-8
+"""μ is not made smaller than this."""
+WIDEST = 1e3
+"""Radius of the first samples of gradients, over ``NEAR``."""
 IDLE = 5
 """After so many steps within ``NEAR`` it is worth asking whether a combination vanishes."""
 SAMPLES = 100
@@ -38,11 +41,11 @@ class Nonsmooth:
     """``minimise φ = μ f + Σ violations`` over the bounds, with μ lowered until the rows hold.
 
     Directions solve the quadratic program of the linearised rows with the BFGS matrix of φ, and the line search ends at
-    points where φ has gone down enough and rises more gently than before, which keeps the matrix positive definite at
+    points where φ has gone down enough and is less steep than before, which keeps the matrix positive definite at
     kinks (weak Wolfe). It ends where a combination of the gradients next to x vanishes.
 
-    Source: Lewis & Overton, *Nonsmooth optimization via quasi-Newton methods*, Math. Program. 141 (2013); Curtis, Mitchell
-    & Overton, *A BFGS-SQP method for nonsmooth, nonconvex, constrained optimization*, OMS 32 (2017).
+    Source: Lewis & Overton, *Nonsmooth optimization via quasi-Newton methods*, Math. Program. 141 (2013); Curtis,
+    Mitchell & Overton, *A BFGS-SQP method for nonsmooth, nonconvex, constrained optimization*, OMS 32 (2017).
     """
 
     def __init__(self, program: Program, tol: float, memory: int, monitor: Monitor) -> None:
@@ -54,13 +57,14 @@ class Nonsmooth:
         self.share = 1.0
         """μ."""
         self.idle = 0
+        self.widened = WIDEST
         self.generator = np.random.default_rng(0)
-        self.recent: deque[Point] = deque(maxlen=max(20, 3 * min(program.unknowns.count, SAMPLES)))
+        self.recent: deque[Point] = deque(maxlen=max(20, 20 + 5 * min(program.unknowns.count, SAMPLES)))
 
     def run(self, start: Vector, iterations: int) -> Ending:
         """Iterate from ``start``, which obeys the bounds."""
         here = self._here(self.program.differentiate(self.program.evaluate(start)))
-        status, failures = Status.ITERATION_LIMIT, 0
+        status = Status.ITERATION_LIMIT
         for iteration in range(iterations + 1):
             move, pull = self._steered(here)
             worst = float(np.abs(here.excess).max(initial=0.0))
@@ -75,28 +79,26 @@ class Nonsmooth:
             if iteration == iterations:
                 break
             found = self._search(here, move)
-            if found is None:
-                self._sample(here)
-                if self._settled(here, worst):
-                    status = Status.CONVERGED_NONSMOOTH
-                    break
-                failures += 1
-                if failures > FRESH:
-                    status = Status.INFEASIBLE if worst > 1e-6 else Status.NUMERICAL_TROUBLE
-                    break
-                if worst > self.tol:
-                    self.share *= 0.1
+            if found is None and worst > self.tol and self.share > SMALLEST:
+                self.share *= 0.1
                 self.inverse.reset(1.0)
                 continue
+            if found is None:
+                found = self._sampled(here)
+                self.inverse.reset(1.0)
+            if found is None:
+                status = (
+                    Status.CONVERGED_NONSMOOTH if self._settled(here, worst) else Status.NUMERICAL_TROUBLE
+                )
+                break
             new = self._here(found)
             is_short = float(np.abs(new.point.x - here.point.x).max()) <= self._reach(new)
             self.idle = self.idle + 1 if is_short else 0
             self._learn(here, new)
             here = new
-        combination = self._combined(here)
+        rows, pull, stationarity, _ = self._combined(here, self._reach(here))
         if status is Status.ITERATION_LIMIT and self._settled(here, worst):
             status = Status.CONVERGED_NONSMOOTH
-        rows, pull, stationarity = combination
         multipliers = shaped_multipliers(self.program, here.point.x, rows, pull)
         return Ending(here.point.x, multipliers, status, stationarity=stationarity)
 
@@ -132,7 +134,7 @@ class Nonsmooth:
         if violation <= self.tol:
             return move, image
         _, _, least = self._direction(here, 0.0)
-        while violation - left < STEERING * (violation - least) and self.share > 1e-8:
+        while violation - left < STEERING * (violation - least) and self.share > SMALLEST:
             self.share *= 0.5
             move, image, left = self._direction(here, self.share)
         return move, image
@@ -182,29 +184,60 @@ class Nonsmooth:
     def _reach(self, here: _Here) -> float:
         return NEAR * max(1.0, float(np.abs(here.point.x).max()))
 
-    def _sample(self, here: _Here) -> None:
+    def _sampled(self, here: _Here) -> Point | None:
+        """A step against the shortest combination of gradients around x, closer and closer; ``None`` where none helps.
+
+        Source: Burke, Lewis & Overton, *A robust gradient sampling algorithm*, SIAM J. Optim. 15 (2005).
+        """
+        radius = self._reach(here)
+        while self.widened > 1.0:
+            self._sample(here, radius * self.widened)
+            direction = self._combined(here, radius * self.widened)[3]
+            found = self._search(here, -direction)
+            if found is not None:
+                return found
+            self.widened /= 10
+        self._sample(here, radius)
+        self._probe(here, radius)
+        return None
+
+    def _sample(self, here: _Here, radius: float) -> None:
         """Look at gradients around x, on the other sides of its kinks."""
-        x, reach = here.point.x, self._reach(here) / 2
+        x = here.point.x
         for _ in range(min(2 * len(x), SAMPLES)):
-            away = reach * self.generator.uniform(-1, 1, len(x))
+            away = radius * self.generator.uniform(-1, 1, len(x))
             point = self.program.evaluate(np.clip(x + away, self.lower, self.upper))
             if point.is_finite and self.program.differentiate(point).has_derivatives:
                 self.recent.append(point)
 
+    def _probe(self, here: _Here, radius: float) -> None:
+        """Look where the combination of the gradients known so far promises descent, until it vanishes."""
+        x = here.point.x
+        for _ in range(min(20 + 2 * len(x), SAMPLES)):
+            rest = self._combined(here, radius)[3]
+            size = float(np.abs(rest).max())
+            if size <= self.tol:
+                return
+            point = self.program.evaluate(np.clip(x - 0.5 * radius / size * rest, self.lower, self.upper))
+            if not point.is_finite or not self.program.differentiate(point).has_derivatives:
+                return
+            self.recent.append(point)
+
     def _settled(self, here: _Here, worst: float) -> bool:
         """Whether x is feasible, and a combination of the gradients next to it vanishes."""
-        _, _, stationarity = self._combined(here)
+        stationarity = self._combined(here, self._reach(here))[2]
         return worst <= max(self.tol, 1e-8) and stationarity <= max(self.tol, 1e-6)
 
-    def _combined(self, here: _Here) -> tuple[Vector, Vector, float]:
-        """Multipliers of rows and bounds for the combination of gradients next to x that is nearest to zero."""
+    def _combined(self, here: _Here, reach: float) -> tuple[Vector, Vector, float, Vector]:
+        """The combination of gradients within reach of x that is nearest to zero: multipliers of rows and bounds, its
+        largest entry over the gradients' size, and itself.
+        """
         from scipy.optimize import nnls
 
         x, count = here.point.x, self.program.unknowns.count
-        reach = self._reach(here)
         near = [point for point in self.recent if float(np.abs(point.x - x).max()) <= reach]
         objective = np.stack([point.gradient for point in near], 1)
-        size = max(1.0, float(np.abs(objective).max()))
+        size = gradient_unit(float(np.abs(objective).max()))
         columns: list[Matrix] = [objective / size]
         owners: list[tuple[int, float]] = []
         for row in range(len(self.low)):
@@ -229,13 +262,13 @@ class Nonsmooth:
         )
         share = float(weights[: len(near)].sum())
         if share <= 0:
-            return np.zeros(len(self.low)), np.zeros(count), np.inf
+            return np.zeros(len(self.low)), np.zeros(count), np.inf, np.zeros(count)
         weights = weights / share
-        stationarity = float(np.abs(matrix @ weights).max())
+        rest = matrix @ weights
         rows, pull = np.zeros(len(self.low)), np.zeros(count)
         for (owner, sign), weight in zip(owners, weights[len(near) :], strict=True):
             if owner >= 0:
                 rows[owner] += sign * weight * size
             else:
                 pull[-1 - owner] += sign * weight * size
-        return rows, pull, stationarity
+        return rows, pull, float(np.abs(rest).max()), rest

@@ -65,7 +65,7 @@ class Point:
     @property
     def has_derivatives(self) -> bool:
         """Whether gradient and Jacobian are finite."""
-        return bool(np.isfinite(self.gradient).all() and np.isfinite(self.jacobian).all())
+        return math.isfinite(float(self.gradient.sum()) + float(self.jacobian.sum()))
 
 
 class Program:
@@ -300,31 +300,31 @@ class Program:
 
     def jacobian_of(self, rows: Sequence[Tensor], leaves: Sequence[Tensor]) -> Matrix:
         """Gradients of flat tensors, one row an entry."""
-        jacobian = np.zeros((sum(row.numel() for row in rows), self.unknowns.count))
+        total = sum(row.numel() for row in rows)
         moving = [(row, start) for row, start in _placed(rows) if row.requires_grad]
         if not moving:
-            return jacobian
+            return np.zeros((total, self.unknowns.count))
         output = torch.cat([row for row, _ in moving]) if len(moving) > 1 else moving[0][0]
         places = np.concatenate([np.arange(start, start + row.numel()) for row, start in moving])
         if len(places) > LOOP and not self.loop_reason:
             try:
-                jacobian[places] = self._batched(output, leaves)
-                return jacobian
+                return _spread(self._batched(output, leaves), places, total)
             except (RuntimeError, UserWarning) as error:
                 self.loop_reason = str(error).splitlines()[0]
-        for index, place in enumerate(places.tolist()):
+        jacobian = np.empty((len(places), self.unknowns.count))
+        for index in range(len(places)):
             gradients = torch.autograd.grad(
                 output[index], leaves, retain_graph=True, allow_unused=True, materialize_grads=True
             )
-            jacobian[place] = self.unknowns.flat(gradients)
-        return jacobian
+            jacobian[index] = self.unknowns.flat(gradients)
+        return _spread(jacobian, places, total)
 
     def _batched(self, output: Tensor, leaves: Sequence[Tensor]) -> Matrix:
         """All rows by batched backwards, as many at once as memory allows."""
         count = output.numel()
         chunk = max(1, min(count, MEMORY // self.unknowns.count))
         unit = torch.eye(count, dtype=output.dtype, device=output.device)
-        parts = []
+        jacobian = np.empty((count, self.unknowns.count))
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # torch warns where it would only loop in a slower way
             for start in range(0, count, chunk):
@@ -337,9 +337,19 @@ class Program:
                     allow_unused=True,
                     materialize_grads=True,
                 )
-                flat = [part.reshape(part.shape[0], -1).to("cpu", torch.float64) for part in gradients]
-                parts.append(torch.cat(flat, 1).numpy())
-        return np.concatenate(parts)
+                for at, part in zip(self.unknowns.slices, gradients, strict=True):
+                    whole = torch.from_numpy(jacobian[start : start + chunk, at])
+                    whole.copy_(part.reshape(part.shape[0], -1))
+        return jacobian
+
+
+def _spread(rows: Matrix, places: NDArray[np.intp], total: int) -> Matrix:
+    """The rows at their places among others that are zero."""
+    if len(places) == total:
+        return rows
+    result = np.zeros((total, rows.shape[1]))
+    result[places] = rows
+    return result
 
 
 def _placed(rows: Sequence[Tensor]) -> Iterable[tuple[Tensor, int]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from feasible.solve.minimization.bounded import Oracle, Spot, minimize_bounded
 from feasible.solve.minimization.monitor import Ending, Monitor
 from feasible.solve.minimization.program import Point, Program, Requirement
-from feasible.solve.minimization.result import Status
+from feasible.solve.minimization.result import Status, gradient_unit
 from feasible.solve.minimization.unknowns import Vector
 
 HISTORY = 10
@@ -50,7 +50,7 @@ class Projected:
         return Ending(spot.x, self._multipliers(spot), self.status)
 
     def _finished(self, spot: Spot, stationarity: float) -> bool:
-        self.size = max(1.0, float(np.abs(spot.gradient).max()))
+        self.size = gradient_unit(float(np.abs(spot.gradient).max()))
         if not self.monitor.report(spot.x, spot.value, 0.0, stationarity / self.size):
             self.status = Status.INTERRUPTED
         elif stationarity <= self.tol * self.size:

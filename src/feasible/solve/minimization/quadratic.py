@@ -21,6 +21,8 @@ SLACK = 1e-11
 """Relative violation of a row that does not count."""
 RIDGE = 1e-13
 """Relative weight that keeps dependent rows apart; it moves the solution by as little."""
+TOGETHER = 16
+"""Up to this many rows all are multiplied by H at once, with the gradient."""
 MANY = 20
 """More violated rows than this are taken in together."""
 
@@ -65,50 +67,62 @@ class Quadratic:
         total = self.count + len(bounded)
         self.limits = np.full(total, np.inf)
         self.limits[: self.count] = limit
-        self.free_move = -inverse.times(gradient)
+        self.seen = inverse.sketch(gradient)
         self.slot = np.full(total, -1)
-        self.columns = np.empty((len(gradient), 0))
-        self.gram = np.empty((0, 0))
         self.known = np.empty(0, dtype=np.intp)
+        if self.count <= TOGETHER:
+            self._know(np.arange(self.count), jacobian)
+        else:
+            self._know(self.known, jacobian[:0])
 
     # -- rows in use -------------------------------------------------------------------------------
 
-    def _take(self, rows: NDArray[np.intp]) -> None:
-        """Multiply these rows by H, unless that has been done."""
+    def _know(self, rows: NDArray[np.intp], matrix: Matrix) -> None:
+        """Start with these rows."""
+        self.known, self.matrix, self.sketch = rows, matrix, self.inverse.sketch(matrix)
+        self.slot[rows] = np.arange(len(rows))
+        self.gram = self.inverse.inner(matrix, self.sketch, matrix, self.sketch)
+        self.drift = -self._towards(matrix, self.sketch)
+
+    def _towards(self, matrix: Matrix, sketch: Matrix) -> Vector:
+        """``a_iᵀ H g``."""
+        height: Vector = self.inverse.inner(matrix, sketch, self.gradient, self.seen)
+        return height
+
+    def take(self, rows: NDArray[np.intp]) -> None:
+        """Work out the products of these rows with H, unless that has been done."""
         rows = rows[self.slot[rows] < 0]
         if not len(rows):
             return
-        general, bounds = rows[rows < self.count], rows[rows >= self.count]
-        rows = np.concatenate([general, bounds])
-        parts = []
-        if len(general):
-            parts.append(self.inverse.times(self.jacobian[general].T))
-        if len(bounds):
-            parts.append(self.inverse.unit_columns(self.bounded[bounds - self.count]))
-        self.slot[rows] = len(self.known) + np.arange(len(rows))
-        self.known = np.concatenate([self.known, rows])
-        self.columns = np.concatenate([self.columns, *parts], axis=1)
-        fresh = self._heights(self.known, self.columns[:, -len(rows) :])
-        old = len(self.gram)
-        gram = np.empty((len(self.known), len(self.known)))
-        gram[:old, :old] = self.gram
-        gram[:, old:] = fresh
-        gram[old:, :] = fresh.T
-        self.gram = gram
-
-    def _heights(self, rows: NDArray[np.intp], moves: Matrix) -> Matrix:
-        """``a_iᵀ`` of the moves, for these rows."""
+        fresh = np.zeros((len(rows), len(self.gradient)))
         general = rows < self.count
-        if general.all():
-            product: Matrix = self.jacobian[rows] @ moves
-            return product
-        result = np.empty((len(rows), *moves.shape[1:]))
-        result[general] = self.jacobian[rows[general]] @ moves
-        result[~general] = moves[self.bounded[rows[~general] - self.count]]
-        return result
+        fresh[general] = self.jacobian[rows[general]]
+        fresh[np.flatnonzero(~general), self.bounded[rows[~general] - self.count]] = 1.0
+        sketch = self.inverse.sketch(fresh)
+        old = len(self.known)
+        gram = np.empty((old + len(rows), old + len(rows)))
+        gram[:old, :old] = self.gram
+        gram[old:, :old] = self.inverse.inner(fresh, sketch, self.matrix, self.sketch)
+        gram[:old, old:] = gram[old:, :old].T
+        gram[old:, old:] = self.inverse.inner(fresh, sketch, fresh, sketch)
+        self.gram = gram
+        self.drift = np.concatenate([self.drift, -self._towards(fresh, sketch)])
+        self.slot[rows] = old + np.arange(len(rows))
+        self.known = np.concatenate([self.known, rows])
+        self.matrix = np.concatenate([self.matrix, fresh])
+        self.sketch = np.concatenate([self.sketch, sketch])
 
-    def _all_heights(self, move: Vector) -> Vector:
-        general = self.jacobian @ move
+    def pull(self, rows: NDArray[np.intp], multipliers: Vector) -> tuple[Vector, Vector]:
+        """``g + Σ μ_i a_i``, and the step ``d`` that it asks for."""
+        everything = np.zeros(len(self.known))
+        everything[self.slot[rows]] = multipliers
+        force = self.gradient + everything @ self.matrix
+        move: Vector = -self.inverse.times(force, self.seen + everything @ self.sketch)
+        return force, move
+
+    def heights(self, move: Vector) -> Vector:
+        """All rows of the step."""
+        general: Vector = self.jacobian @ move
         return np.concatenate([general, move[self.bounded]]) if len(self.bounded) else general
 
     # -- solving -----------------------------------------------------------------------------------
@@ -121,20 +135,13 @@ class Quadratic:
         search = _Search(self, low, high, side)
         search.run()
         active, multipliers = search.rows, search.multipliers
-        move = (
-            self.free_move - self.columns[:, self.slot[active]] @ multipliers
-            if len(active)
-            else self.free_move
-        )
         everything = np.zeros(len(self.limits))
         everything[active] = multipliers
         side[:] = 0
         side[active] = np.where(multipliers != 0, np.sign(multipliers), search.sides)
         pull = np.zeros(len(self.gradient))
         pull[self.bounded] = everything[self.count :]
-        general = everything[: self.count]
-        image = -(self.gradient + self.jacobian.T @ general + pull)
-        return Step(move, general, pull, image, bool(search.capped.any()))
+        return Step(search.move, everything[: self.count], pull, -search.force, bool(search.capped.any()))
 
 
 class _Search:
@@ -144,11 +151,12 @@ class _Search:
         self.program, self.low, self.high = program, low, high
         self.equal = low == high
         rows = np.flatnonzero((side != 0) | self.equal)
-        program._take(rows)
+        program.take(rows)
         self.rows = rows
         self.sides = side[rows].astype(np.float64)
         self.multipliers = np.zeros(len(rows))
         self.capped = np.zeros(len(rows), dtype=bool)
+        self.released: list[int] = []
 
     def run(self) -> None:
         """Settle on the working set, then look for rows that it violates, until there are none."""
@@ -194,13 +202,12 @@ class _Search:
         slots = self.program.slot[self.rows]
         chosen = slots[free]
         gram = self.program.gram[np.ix_(chosen, chosen)]
-        rows = self.rows[free]
-        right = self.program._heights(rows, self.program.free_move) - self._bounds(free)
+        right = self.program.drift[chosen] - self._bounds(free)
         if self.capped.any():
             held = np.flatnonzero(self.capped)
             right = right - self.program.gram[np.ix_(chosen, slots[held])] @ self.multipliers[held]
         diagonal = np.diagonal(gram)
-        floor = max(float(diagonal.max()), np.finfo(float).tiny) * 1e-16
+        floor = max(float(diagonal.max()) * 1e-16, np.finfo(float).tiny)
         scale = 1 / np.sqrt(np.maximum(diagonal, floor))
         scaled = gram * scale * scale[:, None]
         scaled[np.diag_indices(len(free))] += RIDGE
@@ -220,11 +227,8 @@ class _Search:
 
     def _violated(self) -> NDArray[np.intp]:
         """Rows outside the working set that do not hold, worst first; capped ones that hold again are freed."""
-        program = self.program
-        move = program.free_move
-        if len(self.rows):
-            move = move - program.columns[:, program.slot[self.rows]] @ self.multipliers
-        heights = program._all_heights(move)
+        self.force, self.move = self.program.pull(self.rows, self.multipliers)
+        heights = self.program.heights(self.move)
         if self.capped.any():
             self._release(heights)
         excess = np.maximum(heights - self.high, self.low - heights)
@@ -236,8 +240,6 @@ class _Search:
             outside = outside[np.argsort(-excess[outside])]
             return outside if len(outside) > MANY else outside[:1]
         return self.rows[:0] if not self.released else self.rows[self.released]
-
-    released: list[int] = []
 
     def _release(self, heights: Vector) -> None:
         """Free multipliers at ±ρ whose rows have come to hold."""
@@ -257,7 +259,7 @@ class _Search:
         rows = rows[~np.isin(rows, self.rows)]
         if not len(rows):
             return
-        self.program._take(rows)
+        self.program.take(rows)
         self.rows = np.concatenate([self.rows, rows])
         self.sides = np.concatenate([self.sides, np.where(self.heights[rows] > self.high[rows], 1.0, -1.0)])
         self.multipliers = np.concatenate([self.multipliers, np.zeros(len(rows))])

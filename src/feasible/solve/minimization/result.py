@@ -10,13 +10,20 @@ from torch import Tensor
 
 __all__ = ["KKT", "Intermediate", "Result", "Status"]
 
+LARGEST_UNIT = 1e6
+"""Gradients beyond this do not make a stationarity any smaller."""
+
 
 class Status(Enum):
     """Why a solver stopped; the value is a sentence."""
 
     CONVERGED = "Converged: the KKT conditions hold within the tolerance."
-    CONVERGED_NONSMOOTH = "Converged at a kink: x is feasible, and a combination of gradients next to it is zero within the tolerance."
-    INFEASIBLE = "Converged to a stationary point of the infeasibility: no small step brings the constraints closer together."
+    CONVERGED_NONSMOOTH = (
+        "Converged at a kink: x is feasible, and some combination of the gradients around it is zero."
+    )
+    INFEASIBLE = (
+        "Converged to a stationary point of the infeasibility: no small step brings the constraints closer."
+    )
     NO_MULTIPLIERS = (
         "Converged to a feasible point where no multipliers satisfy the KKT conditions: "
         "the gradients of the active constraints degenerate there."
@@ -34,12 +41,18 @@ class Status(Enum):
         return self in (Status.CONVERGED, Status.CONVERGED_NONSMOOTH)
 
 
+def gradient_unit(*sizes: float) -> float:
+    """What stationarity is measured in: the size of the gradients, within reason."""
+    return min(max(1.0, *sizes), LARGEST_UNIT)
+
+
 @dataclass(frozen=True)
 class KKT:
     """How well the conditions of Karush, Kuhn and Tucker hold at a point, computed in float64.
 
     Args:
-        stationarity: largest entry of ``∇f + Σ Jᵀλ``, over the size of its terms where that is above 1.
+        stationarity: largest entry of ``∇f + Σ Jᵀλ``, over the size of its terms where that is above 1
+            (and below a million).
         feasibility: largest distance of a constraint's value from its set.
         complementarity: how far a multiplier is from the normal cone of its set at the value: the largest entry of
             ``P(v + λ) − v``, for λ over its size where that is above 1.

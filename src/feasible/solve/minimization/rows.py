@@ -187,7 +187,8 @@ def _monotone(set: Monotone, value: Tensor) -> list[Rows]:
 
 
 def _mirrored(set: Symmetric | SkewSymmetric, value: Tensor) -> list[Rows]:
-    first, second = torch.triu_indices(*value.shape[-2:], offset=1 if set.sign > 0 else 0)
+    height, width = value.shape[-2:]
+    first, second = torch.triu_indices(height, width, offset=1 if set.sign > 0 else 0)
 
     def differences(x: Tensor) -> Tensor:
         return (x[..., first, second] - set.sign * x[..., second, first]).reshape(-1)

@@ -12,7 +12,8 @@ from feasible.solve.minimization.monitor import Ending, Monitor
 from feasible.solve.minimization.multipliers import shaped_multipliers
 from feasible.solve.minimization.program import Point, Program
 from feasible.solve.minimization.quadratic import Quadratic, Step
-from feasible.solve.minimization.result import Status
+from feasible.solve.minimization.result import Status, gradient_unit
+from feasible.solve.minimization.standstill import Standstill
 from feasible.solve.minimization.unknowns import Vector
 
 STEEP = 100.0
@@ -21,12 +22,9 @@ LIMIT, LARGEST = 1e4, 1e9
 """First and last bound on the multipliers, in units of the gradient's size."""
 ARMIJO = 1e-4
 SHORTEST = 1e-12
+IDLE = 8
 PATIENCE = 3
 """Fresh starts of the curvature after failed line searches before giving up."""
-SHORT, STALLED = 1e-7, 8
-"""So many steps of less than this, over the size of x, without a smaller residual are a standstill."""
-STEEPEST = 1e8
-"""Multipliers this much larger than the gradient are taken to grow without bound."""
 
 
 @dataclass
@@ -58,7 +56,7 @@ class SQP:
         self.sides = np.zeros(len(program.low) + len(self.bounded), dtype=np.int8)
         self.limit = LIMIT
         self.failures = 0
-        self.least, self.idle = np.inf, 0
+        self.standstill = Standstill(IDLE)
 
     def run(self, start: Vector, iterations: int) -> Ending:
         """Iterate from ``start``, which obeys the bounds."""
@@ -81,7 +79,7 @@ class SQP:
             if here.fun < -1e25 and worst <= self.tol:
                 status = Status.UNBOUNDED
                 break
-            if self.idle >= STALLED:
+            if self.standstill.is_reached:
                 status = Status.NUMERICAL_TROUBLE
                 break
             found = self._search(here, step, violation)
@@ -95,21 +93,12 @@ class SQP:
                 continue
             trial, image = found
             new = self._here(trial)
-            self._watch(here, new, max(stationarity, worst))
+            self.standstill.watch(here.point.x, new.point.x, max(stationarity, worst))
             self._learn(here, new, step, image)
             here = new
             step = self._step(here)
         rows, pull = step.multipliers * self.row_scale / self.scale, step.pull / self.scale
         return Ending(here.point.x, shaped_multipliers(self.program, here.point.x, rows, pull), status)
-
-    def _watch(self, here: _Here, new: _Here, residual: float) -> None:
-        """Count short steps that bring nothing: at kinks, and where rounding rules."""
-        reach = SHORT * max(1.0, float(np.abs(new.point.x).max()))
-        if residual < 0.9 * self.least or float(np.abs(new.point.x - here.point.x).max()) > reach:
-            self.idle = 0
-        else:
-            self.idle += 1
-        self.least = min(self.least, residual)
 
     # -- scaling -----------------------------------------------------------------------------------
 
@@ -122,6 +111,7 @@ class SQP:
         self.scale = float(factor(np.abs(point.gradient).max(keepdims=True))[0])
         largest = np.abs(point.jacobian).max(1) if len(point.jacobian) else np.empty(0)
         self.row_scale = factor(largest)
+        self.is_plain = bool((self.row_scale == 1.0).all())
         self.low, self.high = self.program.low * self.row_scale, self.program.high * self.row_scale
 
     def _here(self, point: Point) -> _Here:
@@ -130,7 +120,7 @@ class SQP:
             self.scale * point.fun,
             self.row_scale * point.rows,
             self.scale * point.gradient,
-            self.row_scale[:, None] * point.jacobian,
+            point.jacobian if self.is_plain else self.row_scale[:, None] * point.jacobian,
         )
 
     def _violation(self, rows: Vector) -> Vector:
@@ -162,7 +152,9 @@ class SQP:
         return self.quadratic.solve(low, high, self.sides)
 
     def _stationarity(self, here: _Here, step: Step) -> float:
-        size = max(1.0, float(np.abs(here.point.gradient).max()), float(np.abs(step.pull).max()) / self.scale)
+        size = gradient_unit(
+            float(np.abs(here.point.gradient).max()), float(np.abs(step.pull).max()) / self.scale
+        )
         return float(np.abs(step.image).max()) / self.scale / size
 
     def _complements(self, here: _Here, step: Step) -> bool:
@@ -234,7 +226,7 @@ class SQP:
 
     def _learn(self, here: _Here, new: _Here, step: Step, image: Vector) -> None:
         moved = new.point.x - here.point.x
-        change = new.gradient - here.gradient + (new.jacobian - here.jacobian).T @ step.multipliers
+        change = new.gradient + new.jacobian.T @ step.multipliers + step.image + step.pull
         self.inverse.update(moved, change, image)
 
 

@@ -45,11 +45,11 @@ class Unknowns:
 
     def flat(self, tensors: Sequence[Tensor]) -> Vector:
         """Tensors of these shapes as one vector in float64."""
-        if len(tensors) == 1:
-            alone = tensors[0].detach().reshape(-1).to("cpu", torch.float64)
-            return np.array(alone.numpy())
-        parts = [tensor.detach().reshape(-1).to("cpu", torch.float64) for tensor in tensors]
-        return torch.cat(parts).numpy()
+        result = np.empty(self.count)
+        whole = torch.from_numpy(result)
+        for at, tensor in zip(self.slices, tensors, strict=True):
+            whole[at].copy_(tensor.detach().reshape(-1))
+        return result
 
     def shaped(self, flat: Vector, index: int) -> Tensor:
         """One of the tensors, from a vector, in its own dtype, shape and place."""
