@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from . import anneal, minimize, multipliers, projection, search, sets, unit_rows
+from . import anneal, bounded, least_squares, minimize, multipliers, projection, search, sets, unit_rows
 from .timing import Line
 
 ALL = {
@@ -21,6 +21,8 @@ ALL = {
     "minimize": minimize.main,
     "anneal": anneal.main,
     "search": search.main,
+    "least_squares": least_squares.main,
+    "bounded": bounded.main,
 }
 PEERS = (
     *("numpy", "scipy", "jax", "optax", "jaxopt", "chop-pytorch", "geoopt", "torchao"),

@@ -416,7 +416,7 @@ def test_the_search_turns_back_from_broken_numbers(broken):
         value = (x - torch.log(x.clamp_min(1e-300))).sum()
         return torch.where((x <= 0.05).any(), broken, value)
 
-    optimizer, value = solve(loss, x)
+    _, value = solve(loss, x)
     assert abs(value - 3.0) < 1e-12
 
 
@@ -626,7 +626,7 @@ def test_calls_a_step():
         x = vector(4)
         optimizer = ProjectedLBFGS([x], stochastic=True, curvature_every=every)
         for _ in range(6):
-            optimizer.step(closure_of(optimizer, lambda: x.square().sum()))
+            optimizer.step(closure_of(optimizer, lambda x=x: x.square().sum()))
         assert state(optimizer)["func_evals"] == expected
 
 

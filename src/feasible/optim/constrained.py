@@ -52,9 +52,9 @@ class ConstrainedOptimizer(Optimizer):
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any], sets: Sets | None = None) -> None:
         self._sets: dict[Tensor, Held] = {}
-        entries = params if isinstance(params, Tensor) else list(params)  # type: ignore[arg-type]
-        super().__init__(entries, defaults)  # type: ignore[arg-type]
-        for parameter, set in self._declared(entries, sets):  # type: ignore[arg-type]
+        entries: Any = params if isinstance(params, Tensor) else list(params)
+        super().__init__(entries, defaults)
+        for parameter, set in self._declared(entries, sets):
             if set is not None:
                 self.constrain_(parameter, set)
 
@@ -133,11 +133,10 @@ class ConstrainedOptimizer(Optimizer):
                 f"{type(self).__name__}: got {len(sets)} sets for {len(entries)} parameters (or groups).\n"
                 "  Give one for each, None for a free one; or a single set for all."
             )
-        is_grouped = isinstance(entries[0], dict)
-        pairs = zip(self.param_groups if is_grouped else self._parameters(), sets)
-        if is_grouped:
-            return [(parameter, set) for group, set in pairs for parameter in group["params"]]
-        return list(pairs)
+        if isinstance(entries[0], dict):
+            groups = zip(self.param_groups, sets, strict=True)
+            return [(parameter, set) for group, set in groups for parameter in group["params"]]
+        return list(zip(self._parameters(), sets, strict=True))
 
     # -- as torch expects it ----------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 Matrix = NDArray[np.float64]
 
-SAVED = ("pairs", "gram", "order", "free")
+SAVED = ("pairs", "gram", "order", "newest", "free")
 """What a checkpoint holds of the pairs."""
 
 ALIGNED = 1e-8
@@ -45,6 +45,7 @@ class CurvaturePairs:
         self.free: Tensor | None = None
         """The entries over which ``gram`` sums; ``None``: all."""
         self._usable: list[int] | None = None
+        self._newest = 1.0
 
     def __len__(self) -> int:
         return len(self.order)
@@ -55,6 +56,7 @@ class CurvaturePairs:
         (ss, sy), (_, yy) = as_array(new @ new.T).tolist()
         if not sy > ALIGNED * math.sqrt(ss * yy):
             return
+        self._newest = math.sqrt(ss / yy) if self.balanced else sy / yy
         m, order = self.capacity, self.order
         place = order.pop(0) if len(order) == m else len(order)
         order.append(place)
@@ -96,20 +98,25 @@ class CurvaturePairs:
         self.free = free
 
     def usable(self) -> list[int]:
-        """Places of the pairs that curve upwards beyond rounding over the free entries, from the oldest to the newest."""
+        """Places of the pairs that curve upwards beyond rounding over the free entries, the oldest first."""
         if self._usable is None:
-            m, gram = self.capacity, self.gram
-            squares = np.diagonal(gram).clip(min=0)
-            aligned = np.diagonal(gram, m) > ALIGNED * np.sqrt(squares[:m] * squares[m:])
-            self._usable = [place for place in self.order if aligned[place]]
+            m, squares = self.capacity, self.gram.diagonal()
+            aligned = self.gram.diagonal(m) > ALIGNED * np.sqrt(np.abs(squares[:m] * squares[m:]))
+            chosen = aligned.tolist()
+            self._usable = [place for place in self.order if chosen[place]]
         return self._usable
 
     def scale(self) -> float | None:
         """The size of the inverse Hessian, from the newest usable pair; ``None`` without one."""
         usable = self.usable()
-        if not usable:
-            return None
-        s, y = usable[-1], self.capacity + usable[-1]
+        return self._size(usable[-1]) if usable else None
+
+    def newest_scale(self) -> float | None:
+        """As ``scale``, from the newest pair as it was learned, over all entries."""
+        return self._newest if self.order else None
+
+    def _size(self, place: int) -> float:
+        s, y = place, self.capacity + place
         if self.balanced:
             return math.sqrt(self.gram[s, s] / self.gram[y, y])
         return float(self.gram[s, y] / self.gram[y, y])
@@ -128,14 +135,15 @@ class CurvaturePairs:
 
     def _coefficients(self, products: Matrix, gamma: float) -> Matrix:
         """What multiplies the rows in ``H g``: the two loops as two triangular systems."""
-        s = np.array(self.usable())
-        y = s + self.capacity
-        sy = self.gram[np.ix_(s, y)]
-        later = np.triu(sy)
-        p = np.linalg.solve(later, products[s])
-        bent = np.diagonal(sy) * p + gamma * (self.gram[np.ix_(y, y)] @ p - products[y])
+        s = self.usable()
+        y = [place + self.capacity for place in s]
+        columns = self.gram[:, y]
+        sy, yy = columns[s], columns[y]
+        later = np.linalg.inv(np.triu(sy))
+        p = later @ products[s]
+        bent = sy.diagonal() * p + gamma * (yy @ p - products[y])
         coefficients = np.zeros(2 * self.capacity)
-        coefficients[s] = np.linalg.solve(later.T, bent)
+        coefficients[s] = bent @ later
         coefficients[y] = -gamma * p
         return coefficients
 
@@ -149,6 +157,7 @@ class CurvaturePairs:
             "pairs": self.rows.clone(),
             "gram": torch.from_numpy(self.gram.copy()),
             "order": list(self.order),
+            "newest": self._newest,
         }
         return state if self.free is None else {**state, "free": self.free.clone()}
 
@@ -156,7 +165,7 @@ class CurvaturePairs:
         """What ``state`` has saved."""
         self.rows.copy_(state["pairs"])
         self.gram = state["gram"].cpu().numpy().copy()
-        self.order = list(state["order"])
+        self.order, self._newest = list(state["order"]), state["newest"]
         self.free, self._usable = state.get("free"), None
 
 
@@ -196,4 +205,4 @@ class CompactHessian:
 
 def as_array(x: Tensor) -> Matrix:
     """As float64 on the host."""
-    return x.double().cpu().numpy()  # type: ignore[no-any-return]
+    return x.double().cpu().numpy()

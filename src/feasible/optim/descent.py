@@ -15,7 +15,6 @@ from feasible.optim.model import minimiser
 from feasible.optim.region import Region
 from feasible.optim.vector import Rates, Vector
 
-
 NEAR = 0.1
 """ε as a share of the move that the projected gradient step makes."""
 
@@ -106,10 +105,10 @@ def direction(
     Args:
         residual: ``max |x − P(x − g)|``.
     """
-    known = pairs.scale()
+    known = pairs.newest_scale()
     scale = rates.largest / max(1.0, float(torch.linalg.vector_norm(g))) if known is None else known
     if region.coupled:
-        hessian = None if known is None else pairs.hessian()
+        hessian = pairs.hessian() if pairs.usable() else None
         d = minimiser(region, x, g, hessian, scale) - x
         return (d if rates.shares is None else d * rates.shares), known
     pressed = region.pressed(x, g, NEAR * min(scale, 1.0) * residual)

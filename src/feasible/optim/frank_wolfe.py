@@ -121,7 +121,7 @@ class FrankWolfe(ConstrainedOptimizer):
         return sum(self.gaps)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step.
 
         Args:
@@ -163,7 +163,8 @@ class FrankWolfe(ConstrainedOptimizer):
     @property
     def _own(self) -> dict[str, Any]:
         """What concerns all weights; torch saves it under the first parameter."""
-        return self.state[self._parameters()[0]]
+        own: dict[str, Any] = self.state[self._parameters()[0]]
+        return own
 
     def _move(self, parameter: Tensor, group: dict[str, Any]) -> Move:
         set = self.set_of(parameter)

@@ -29,8 +29,7 @@ class MirrorDescent(ConstrainedOptimizer):
 
     A weight moves in proportion to its distance from the bound, so small weights become smaller slowly and none
     ever reaches the bound. **An entry that is exactly on its bound stays there for ever**: start inside (with
-    ``weight.abs_()`` instead of clipping, say). Steps of this kind suit many irrelevant inputs: the error grows
-    with the logarithm of their number.
+    ``weight.abs_()`` instead of clipping, say).
 
     Args:
         params: parameters or groups of them; a group may have a ``"set"``, and its own ``lr``.
@@ -45,12 +44,12 @@ class MirrorDescent(ConstrainedOptimizer):
 
     >>> import torch, feasible as fs
     >>> x = torch.tensor([0.5, 0.5], requires_grad=True)
-    >>> optimizer = fs.optim.MirrorDescent([x], lr=0.5, sets=fs.NonNegative())
-    >>> for _ in range(50):
+    >>> optimizer = fs.optim.MirrorDescent([x], lr=0.2, sets=fs.NonNegative())
+    >>> for _ in range(100):
     ...     optimizer.zero_grad()
     ...     (x - torch.tensor([2.0, -1.0])).square().sum().backward()
     ...     _ = optimizer.step()
-    >>> [round(float(entry), 3) for entry in x]
+    >>> [round(entry, 3) for entry in x.tolist()]
     [2.0, 0.0]
 
     Source: Kivinen & Warmuth, *Exponentiated gradient versus gradient descent for linear predictors* (1997);
@@ -97,7 +96,7 @@ class MirrorDescent(ConstrainedOptimizer):
                 )
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step.
 
         Args:

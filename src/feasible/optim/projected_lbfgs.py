@@ -151,7 +151,7 @@ class ProjectedLBFGS(ConstrainedOptimizer):
         return f"it is {kind}, and curvature says nothing about the way through it"
 
     @torch.no_grad()
-    def step(self, closure: Closure | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Closure | None = None) -> Any:
         """One step; see the class for what it does.
 
         Args:
@@ -248,7 +248,7 @@ class ProjectedLBFGS(ConstrainedOptimizer):
             return start.loss
         s, y = displacement(region, start, end)
         if bool(s.any()):
-            pairs.learn(s, damped(s, y, pairs.scale()))
+            pairs.learn(s, damped(s, y, pairs.newest_scale()))
         if end.f - start.f > abs(float(start.g @ s)):
             # The batch itself says that the step was far too long; what it taught stays.
             work.vector.write(start.x)

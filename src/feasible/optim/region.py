@@ -79,7 +79,7 @@ class Region:
         """A copy of x between the bounds."""
         if not self.is_bounded:
             return x.clone()
-        return torch.clamp(x, self.lower, self.upper)  # type: ignore[call-overload, no-any-return]
+        return torch.clamp(x, self.lower, self.upper)
 
     def project(self, x: Tensor) -> Tensor:
         """Nearest point; for a curved block this is the way back onto the surface."""

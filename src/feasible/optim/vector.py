@@ -64,7 +64,7 @@ class Vector:
 
     def write(self, x: Tensor) -> Tensor:
         """Give the weights these values; returns what they hold then."""
-        for parameter, entries in zip(self.parameters, x.split(self.sizes), strict=True):
+        for parameter, entries in zip(self.parameters, torch.split(x, self.sizes), strict=True):
             parameter.copy_(entries.view_as(parameter))
         return self.read() if self.is_rounded else x
 
