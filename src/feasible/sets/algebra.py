@@ -150,7 +150,7 @@ class Where(Wrapping):
         residual, logs, slopes = (
             torch.where(mask, part, 0.0) for part in (found.residual, found.logs, found.slopes)
         )
-        return Rivals(residual, found.count, logs, slopes)
+        return Rivals(residual, found.others, logs, slopes)
 
     def spacing(self, shape: Sequence[int]) -> float:
         """As the inner set."""
@@ -319,7 +319,7 @@ class Flatten(Wrapping):
         """The inner members, in the shape of x."""
         found = self.inner.rivals(self._flat(x))
         residual, slopes = (part.reshape(x.shape) for part in (found.residual, found.slopes))
-        return Rivals(residual, found.count, self._per_unit(found.logs, x), slopes)
+        return Rivals(residual, found.others, self._per_unit(found.logs, x), slopes)
 
     def spacing(self, shape: Sequence[int]) -> float:
         """As the inner set, of the flattened shape."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self, cast, final
@@ -121,7 +122,7 @@ class Candidates(Vectors):
         others = distances.index_fill(0, place, 1.0)
         pulls = (2 / others / others).index_fill(0, place, 0.0)
         away = torch.zeros_like(point).reshape(-1)
-        for rows, some in zip(pieces := [*self._pieces()], pulls.split(len(pieces[0])), strict=True):
+        for rows, some in zip(pieces := [*self._pieces()], torch.split(pulls, len(pieces[0])), strict=True):
             away += some @ widest(rows)
         nearest = widest(self._take(place, x))
         slopes = pulls.sum() * point - away.reshape(x.shape)
@@ -186,18 +187,32 @@ def _products(rows: Tensor, direction: Tensor) -> Tensor:
 
 def _stacked(tensors: Sequence[Tensor] | Tensor) -> Tensor:
     if isinstance(tensors, Tensor):
-        stack = tensors.detach().clone() if tensors.dim() else tensors.reshape(0)
+        stack = tensors.detach().clone()
     else:
-        entries = [torch.as_tensor(tensor).detach() for tensor in tensors]
+        entries = _entries(tensors)
         if len({entry.shape for entry in entries}) > 1:
             shapes = ", ".join(sorted({str(tuple(entry.shape)) for entry in entries}))
             raise ValueError(f"Candidates: all tensors must have one shape, got {shapes}.")
         stack = torch.stack(entries) if entries else torch.empty(0)
+    if not stack.dim() or stack.is_complex():
+        got = f"{stack.dtype} numbers" if stack.dim() else "a single number"
+        raise ValueError(f"Candidates: expected tensors of real numbers to choose from, got {got}.")
     if not len(stack):
         raise ValueError("Candidates is empty: give at least one tensor, as in Candidates([first, second]).")
     stack = stack if stack.is_floating_point() else stack.to(torch.get_default_dtype())
     _check_finite(stack, "as given")
     return stack
+
+
+def _entries(tensors: Sequence[Tensor]) -> list[Tensor]:
+    try:
+        if isinstance(tensors, str):
+            raise TypeError
+        return [torch.as_tensor(tensor).detach() for tensor in tensors]
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"Candidates: expected tensors, as in Candidates([first, second]), got {reprlib.repr(tensors)}."
+        ) from None
 
 
 def _check_finite(stack: Tensor, when: str) -> None:

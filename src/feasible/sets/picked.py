@@ -186,7 +186,7 @@ class Picked(Wrapping):
         found = self.inner.rivals(take(x, self.axes))
         free = torch.zeros_like(x, dtype=found.slopes.dtype)
         residual, slopes = (put(free, self.axes, part) for part in (found.residual, found.slopes))
-        return Rivals(residual, found.count, self._completed(found.logs, x, 0.0), slopes)
+        return Rivals(residual, found.others, self._completed(found.logs, x, 0.0), slopes)
 
     def spacing(self, shape: Sequence[int]) -> float:
         """As the inner set, of what is picked."""

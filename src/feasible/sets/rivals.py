@@ -24,7 +24,7 @@ class Rivals(NamedTuple):
 
     residual: Tensor
     """``x − c`` for the nearest member c, in the shape of x."""
-    count: int
+    others: int
     """How many other members, the rivals, a unit has."""
     logs: Tensor
     """``Σ log ‖x − c‖²`` over the rivals, one number a unit."""
@@ -37,7 +37,8 @@ def rivals_of_numbers(x: Tensor, nearest: Tensor, values: Sequence[float]) -> Ri
     point, closest = widest(x.detach()), widest(nearest.detach())
     logs, slopes = torch.zeros_like(point), torch.zeros_like(point)
     at_once = max(_PIECE // max(x.numel(), 1), 1)
-    for piece in torch.tensor(values, dtype=point.dtype, device=x.device).split(at_once):
+    numbers = torch.tensor(values, dtype=point.dtype, device=x.device)
+    for piece in torch.split(numbers, at_once):
         gap = point.unsqueeze(-1) - piece
         is_own = closest.unsqueeze(-1) == piece
         logs += 2 * gap.abs().masked_fill(is_own, 1.0).log().sum(-1)
@@ -77,7 +78,7 @@ def rivals_of_permutations(x: Tensor, nearest: Tensor) -> Rivals:
 
 def _together(first: Tensor, second: Tensor, each: int) -> Iterator[tuple[Tensor, Tensor]]:
     at_once = max(4 * _PIECE // each, 1)
-    return zip(first.split(at_once), second.split(at_once), strict=True)
+    return zip(torch.split(first, at_once), torch.split(second, at_once), strict=True)
 
 
 @lru_cache(maxsize=2)
