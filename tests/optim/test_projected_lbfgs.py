@@ -513,6 +513,14 @@ def test_copies_go_on_by_themselves(options, copied):
     assert twin.optimizer.set_of(twin.network[0].weight) == fs.NonNegative()
 
 
+def test_a_checkpoint_of_other_weights_is_refused():
+    run, other = Run().train(2), Run()
+    other.network[0].weight.requires_grad_(False)
+    other.optimizer.load_state_dict(run.optimizer.state_dict())
+    with pytest.raises(ValueError, match="the checkpoint holds curvature of shape"):
+        other.train(1)
+
+
 def test_a_state_dict_does_not_change_while_the_training_goes_on():
     run = Run().train(3)
     saved = run.optimizer.state_dict()

@@ -162,7 +162,16 @@ class CurvaturePairs:
         return state if self.free is None else {**state, "free": self.free.clone()}
 
     def load(self, state: dict[str, Any]) -> None:
-        """What ``state`` has saved."""
+        """What ``state`` has saved.
+
+        Raises:
+            ValueError: it was saved from other weights, or with another number of pairs.
+        """
+        if state["pairs"].shape != self.rows.shape:
+            raise ValueError(
+                f"the checkpoint holds curvature of shape {tuple(state['pairs'].shape)}, but the weights need "
+                f"{tuple(self.rows.shape)}.\n  Load it into an optimizer of the same weights."
+            )
         self.rows.copy_(state["pairs"])
         self.gram = state["gram"].cpu().numpy().copy()
         self.order, self._newest = list(state["order"]), state["newest"]

@@ -101,6 +101,11 @@ class Attachment:
     """Constraints whose weights the optimizer holds in their sets by itself."""
     held: list[Tensor] = field(default_factory=list)
     """The constrained weights that took no gradients when the constraints last changed."""
+    holder: TakesSets | None = field(init=False)
+    """The optimizer, if it holds weights in sets by itself."""
+
+    def __post_init__(self) -> None:
+        self.holder = self.optimizer if isinstance(self.optimizer, TakesSets) else None
 
     def parameters(self) -> list[Tensor]:
         """Everything that the optimizer steps."""
@@ -124,26 +129,27 @@ class Attachment:
 
     def hand_over(self, constraints: Sequence[Constraint]) -> None:
         """Let an optimizer that can hold weights in sets do so; it lets go those that it held before."""
-        if not isinstance(self.optimizer, TakesSets):
+        if self.holder is None:
             return
         before = [constraint.slot.leaf for constraint in self.handed if constraint.slot is not None]
-        self.handed = [c for c in constraints if c.enabled and c.method.holds and _can_hold(self.optimizer, c)]
+        self.handed = [c for c in constraints if c.enabled and c.method.holds and _can_hold(self.holder, c)]
         now = []
         for constraint in self.handed:
             assert constraint.slot is not None
             now.append(constraint.slot.leaf)
-            self.optimizer.constrain_(constraint.slot.leaf, constraint.bound)
+            self.holder.constrain_(constraint.slot.leaf, constraint.bound)
         for leaf in before:
             is_own = any(leaf is parameter for parameter in self.parameters())
             if is_own and not any(leaf is other for other in now):
-                self.optimizer.constrain_(leaf, None)
+                self.holder.constrain_(leaf, None)
 
     def note_gradients(self) -> None:
         """The gradients of weights that the optimizer holds itself are what the report wants to see."""
         for constraint in self.handed:
             assert constraint.slot is not None
             grad = constraint.slot.leaf.grad
-            constraint.raw_gradient = None if grad is None or grad.is_sparse else grad * constraint.sign
+            plain = None if grad is None or grad.is_sparse else grad
+            constraint.raw_gradient = plain if plain is None or constraint.sign > 0 else -plain
 
     def forget_held(self, constraints: Sequence[Constraint]) -> None:
         """Weights that take no gradients from now on must not be moved by what the optimizer remembers."""
@@ -369,5 +375,5 @@ class Clock:
         if skipped:
             self.close_window()
         else:
-            searches = optimizer.searches if isinstance(optimizer, TakesSets) else attachment.searches
+            searches = attachment.searches if attachment.holder is None else attachment.holder.searches
             self._tick(searches and attachment.closure_runs > 0, mask)
