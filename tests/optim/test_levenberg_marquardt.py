@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import feasible as fs
-from feasible.optim.least_squares import Dense, Products
+from feasible.optim.least_squares import Dense, Products, flat_vjp
+from feasible.optim.per_sample import PerSample
 from feasible.optim.residuals import batched_jacobian
 
 optimize = pytest.importorskip("scipy.optimize")
@@ -504,6 +505,126 @@ def test_rows_are_not_mixed_silently():
     optimizer = fs.optim.LevenbergMarquardt(model.parameters())
     optimizer.step(lambda: model(x))
     assert optimizer.last.jacobian == "batched"
+
+
+def helmholtz_2d(seed: int):
+    torch.manual_seed(seed)
+
+    class Sine(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.sin(x)
+
+    model = nn.Sequential(nn.Linear(2, 32), Sine(), nn.Linear(32, 32), Sine(), nn.Linear(32, 1)).double()
+    with torch.no_grad():
+        model[0].weight.mul_(4)  # the features' waves are as short as the solution's
+    count, k = 24, 4 * math.pi
+    centres = (torch.arange(count, dtype=DOUBLE) + 0.5) / count
+    points, line = torch.cartesian_prod(centres, centres), torch.linspace(0, 1, 101, dtype=DOUBLE)
+    grid = torch.cartesian_prod(line, line)
+    waves = torch.sin(k * points).prod(1, keepdim=True)
+    truth = torch.sin(k * grid).prod(1, keepdim=True)
+
+    def u(x: Tensor) -> Tensor:
+        return 16 * (x * (1 - x)).prod(1, keepdim=True) * model(x)
+
+    def residual() -> Tensor:
+        x = points.clone().requires_grad_()
+        value = u(x)
+        (first,) = torch.autograd.grad(value.sum(), x, create_graph=True)
+        second = [
+            torch.autograd.grad(first[:, i].sum(), x, create_graph=True)[0][:, i : i + 1] for i in range(2)
+        ]
+        return (-sum(second) - k**2 * value - k**2 * waves) / (k**2 * count)
+
+    return model, residual, lambda: float(((u(grid) - truth).norm() / truth.norm()).detach())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_helmholtz_in_two_dimensions_is_solved(seed):
+    model, residual, error = helmholtz_2d(seed)
+    optimizer = fs.optim.LevenbergMarquardt(model.parameters())
+    start = time.process_time()
+    while time.process_time() - start < 60 and error() > 5e-6:
+        optimizer.step(residual)
+    assert error() <= 2e-5
+
+
+def forward_over_reverse(model: nn.Module, x: Tensor) -> Tensor:
+    return torch.vmap(
+        lambda point: torch.func.hessian(lambda z: model(z).squeeze(0))(point).diagonal().sum()
+    )(x)
+
+
+def jvp_twice(model: nn.Module, x: Tensor) -> Tensor:
+    way = torch.ones_like(x)
+    return torch.func.jvp(lambda z: torch.func.jvp(model, (z,), (way,))[1], (x,), (way,))[1]
+
+
+def periodic(model: nn.Module, x: Tensor) -> Tensor:
+    return model(x) - model(x + 1)
+
+
+def several(model: nn.Module, x: Tensor) -> Tensor:
+    value = model(x)
+    return torch.cat([value.square(), value.sin(), model(2 * x).mean(0, keepdim=True)])
+
+
+def transposed(model: nn.Module, x: Tensor) -> Tensor:
+    return torch.tanh(model(x) @ model[-1].weight[:, :3].exp() + model[0].bias[:3])
+
+
+RESIDUALS = [forward_over_reverse, jvp_twice, periodic, several, transposed]
+
+
+@pytest.mark.usefixtures("forward_mode")
+@pytest.mark.parametrize("dtype", [DOUBLE, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("residual", RESIDUALS)
+def test_per_sample_jacobians_are_the_batched_ones(residual, dtype):
+    model = network(0, 2, 6, 6, 1, dtype=dtype)
+    x = torch.rand(9, 2, dtype=dtype)
+    parameters = list(model.parameters())
+    rows = PerSample(parameters)
+
+    def plain() -> Tensor:
+        return residual(model, x)
+
+    for _ in range(3):
+        _, jacobian = rows.jacobian(plain, lambda c: flat_vjp(plain().reshape(-1), parameters, c))
+        expected = batched_jacobian(plain().reshape(-1), parameters)
+        assert torch.allclose(jacobian, expected, rtol=1e-4, atol=1e-5 if dtype == torch.float32 else 1e-12)
+
+
+def test_samples_that_awake_are_mapped_anew():
+    model = network(0, 1, 4, 1, activation=nn.ReLU)
+    with torch.no_grad():
+        model[0].weight.fill_(1)
+        model[0].bias.fill_(0)
+    x = torch.tensor([[-1.0], [2.0], [-3.0]], dtype=DOUBLE)
+    parameters = list(model.parameters())
+    rows = PerSample(parameters)
+
+    def plain() -> Tensor:
+        return model(x)
+
+    for shift in (0.0, 1.5, 4.0):
+        with torch.no_grad():
+            model[0].bias.fill_(shift)
+        _, jacobian = rows.jacobian(plain, lambda c: flat_vjp(plain().reshape(-1), parameters, c))
+        assert torch.equal(jacobian, batched_jacobian(plain().reshape(-1), parameters))
+
+
+def test_a_problem_hands_its_sets_over():
+    model = network(0, 1, 8, 1)
+    problem = fs.Problem(model)
+    problem.constrain("0.weight", fs.NonNegative())
+    optimizer = problem.attach(fs.optim.LevenbergMarquardt(model.parameters()))
+    x = torch.linspace(-1, 1, 30, dtype=DOUBLE)[:, None]
+    for _ in range(30):
+        optimizer.step(lambda: model(x) - torch.tanh(2 * x))
+    problem.finish()
+    assert bool((model[0].weight >= 0).all())
+    assert optimizer.last.new_loss < 1e-3
 
 
 def test_chunks_do_not_matter():

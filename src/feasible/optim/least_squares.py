@@ -207,8 +207,8 @@ class Products:
 
     @property
     def least_damping(self) -> float:
-        """Below it a step would be rounding."""
-        return self.size * torch.finfo(self.rows.dtype).eps ** 2
+        """No spectrum is known to set it by."""
+        return torch.finfo(self.rows.dtype).tiny
 
     def solve(self, r: Tensor, damping: float, free: Tensor | None = None) -> Tensor:
         """``argmin_s ½‖J s + r‖² + damping/2 · ‖s/units‖²`` to the tolerance, with zeros where an entry is not free."""

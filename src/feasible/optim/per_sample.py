@@ -48,6 +48,7 @@ class PerSample:
         self.signature: object = None
         self.age = 0
 
+    @torch.no_grad()
     def jacobian(
         self, closure: Callable[[], Tensor], vjp: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:
@@ -234,7 +235,9 @@ def check(jacobian: Tensor, vjp: Callable[[Tensor], Tensor], sizes: Sequence[int
         NotPerSampleError: they differ.
     """
     c = torch.cos(torch.arange(1, len(jacobian) + 1, device=jacobian.device, dtype=jacobian.dtype).square())
-    plain, scale = vjp(c), jacobian.abs().T @ c.abs()
+    with torch.enable_grad():
+        plain = vjp(c)
+    scale = jacobian.abs().T @ c.abs()
     slack = math.sqrt(torch.finfo(jacobian.dtype).eps)
     miss = torch.split(jacobian.T @ c - plain, list(sizes))
     for number, parts in enumerate(

@@ -113,6 +113,7 @@ class Linearisation:
         """The form that was used last."""
         self._count: int | None = None
 
+    @torch.no_grad()
     def at(self, residual: Residual, lengths: Tensor | None = None) -> tuple[Tensor, System]:
         """The residual and its Jacobian at the present weights, with the rows' weights.
 
