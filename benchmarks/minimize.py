@@ -96,9 +96,9 @@ def spheres() -> Iterator[tuple[str, Callable[[Tensor], Tensor], Tensor, list]]:
     on_sphere = [(lambda x: x @ x - 1, fs.Equal(0.0))]
     yield "sphere, 300 unknowns (f* = -24.285922)", lambda x: -x @ (A @ x), x0, on_sphere
     count, samples = 30, 9000
-    data, start = uniform_normal(count, samples), uniform_normal(count, 1)[:, 0]
-    Y = data * (data <= 0.3)
-    q0 = torch.nn.functional.normalize(start, dim=0)
+    draw = np.random.RandomState(1)
+    Y = normal(draw.rand(count, samples)) * (normal(draw.rand(count, samples)) <= 0.3)
+    q0 = torch.nn.functional.normalize(normal(np.random.RandomState(1).rand(count)), dim=0)
     yield (
         "dictionary, 30 unknowns (f* = .491942)",
         lambda q: (q @ Y).abs().sum() / samples,
@@ -107,10 +107,9 @@ def spheres() -> Iterator[tuple[str, Callable[[Tensor], Tensor], Tensor, list]]:
     )
 
 
-def uniform_normal(*shape: int) -> Tensor:
+def normal(shares: np.ndarray) -> Tensor:
     """Normal numbers as PyGRANSO's example draws them, by the inverse of their distribution."""
-    shares = torch.from_numpy(np.random.RandomState(1).rand(*shape))
-    return math.sqrt(2) * torch.erfinv(2 * shares - 1)
+    return math.sqrt(2) * torch.erfinv(2 * torch.from_numpy(shares) - 1)
 
 
 def least_squares() -> Iterator[tuple[str, Callable[[Tensor], Tensor], Tensor, float]]:

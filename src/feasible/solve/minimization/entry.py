@@ -25,8 +25,8 @@ REACHABLE = 100
 HUGE = 1e4
 """Multipliers this much larger than the objective have no limit."""
 MANY = 20_000
-LOOSE = 1e3
-"""Where rounding ends a run, the conditions count as satisfied up to this many tolerances."""
+LOOSE, COARSE = 10.0, 1e-5
+"""Where rounding ends a run, the conditions count as satisfied up to so many tolerances, or up to this size."""
 
 
 @torch.enable_grad()
@@ -163,9 +163,10 @@ def _certified(program: Program, name: str, tol: float, monitor: Monitor, ending
 def _judged(program: Program, kkt: KKT, fun: float, ending: Ending, tol: float) -> tuple[Status, str]:
     """The status that the certificate bears out."""
     status = ending.status
+    loose = max(LOOSE * tol, min(COARSE, 1e3 * tol))
     largest = max((float(each.abs().max()) for each in ending.multipliers if each.numel()), default=0.0)
     # What the violation may be worth: multipliers without limit certify nothing.
-    is_close = kkt.feasibility * largest <= LOOSE * tol * max(1.0, abs(fun))
+    is_close = kkt.feasibility * largest <= loose * max(1.0, abs(fun))
     if status.is_success and not (is_close and kkt.feasibility <= 10 * tol):
         status = Status.NUMERICAL_TROUBLE
     if status is not Status.NUMERICAL_TROUBLE:
@@ -174,7 +175,7 @@ def _judged(program: Program, kkt: KKT, fun: float, ending: Ending, tol: float) 
         is_described = all(item.bounds is not None or item.rows is not None for item in program.requirements)
         is_stuck = is_described and is_stationary_violation(program, ending.x)
         return (Status.INFEASIBLE if is_stuck else status), ""
-    if is_close and kkt.holds(LOOSE * tol):
+    if is_close and kkt.holds(loose):
         return Status.CONVERGED, f"Rounding ended the run at a stationarity of {kkt.stationarity:.1g}."
     is_degenerate = kkt.rank is not None and kkt.rank < kkt.active
     if is_degenerate or largest >= HUGE * max(1.0, abs(fun)):

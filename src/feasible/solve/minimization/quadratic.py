@@ -23,8 +23,8 @@ RIDGE = 1e-13
 """Relative weight that keeps dependent rows apart; it moves the solution by as little."""
 TOGETHER = 16
 """Up to this many rows all are multiplied by H at once, with the gradient."""
-MANY = 20
-"""More violated rows than this are taken in together."""
+MANY = 8
+"""One in so many of the violated rows is taken in at a time, the worst of them."""
 
 
 class Step(NamedTuple):
@@ -238,7 +238,7 @@ class _Search:
         if len(outside):
             self.heights = heights
             outside = outside[np.argsort(-excess[outside])]
-            return outside if len(outside) > MANY else outside[:1]
+            return outside[: max(1, min(len(outside), len(self.move)) // MANY)]
         return self.rows[:0] if not self.released else self.rows[self.released]
 
     def _release(self, heights: Vector) -> None:
