@@ -382,6 +382,8 @@ def test_functions_that_cannot_be_batched_are_differentiated_in_a_loop() -> None
     plain = fs.minimize(square, torch.ones(3).double(), [(lambda x: A @ x**3 + 1, fs.Box(-1.5, 1.5))])
     torch.testing.assert_close(result.x, plain.x, atol=1e-6, rtol=0)
     assert result.success
+    assert "one by one" in result.message
+    assert "one by one" not in plain.message
 
 
 def test_derivatives_are_computed_once_an_iteration() -> None:

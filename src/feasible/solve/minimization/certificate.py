@@ -23,7 +23,7 @@ def certify(program: Program, x: Vector, multipliers: Sequence[Tensor]) -> tuple
     with torch.enable_grad():
         objective = program.objective_at(leaves)
         values = program.values_of(leaves)
-    gradient = program.gradient_of(objective, leaves)
+    gradient = program.derivatives.gradient(objective, leaves)
     total, size = gradient.copy(), max(1.0, float(np.abs(gradient).max()))
     feasibility, complementarity = 0.0, 0.0
     for requirement, value, multiplier in zip(program.requirements, values, multipliers, strict=True):
@@ -97,7 +97,7 @@ def _active(
         return count, None
     if not general:
         return count, count
-    jacobian = program.jacobian_of([row for row in rows if row.numel()], leaves)[:, ~held]
+    jacobian = program.derivatives.jacobian([row for row in rows if row.numel()], leaves)[:, ~held]
     size = np.linalg.norm(jacobian, axis=1, keepdims=True)
     scaled = jacobian / np.where(size == 0, 1.0, size)
     rank = int(np.linalg.matrix_rank(np.linalg.qr(scaled.T, mode="r"), tol=1e-8)) if scaled.size else 0

@@ -140,7 +140,8 @@ def _certified(program: Program, name: str, tol: float, monitor: Monitor, ending
     if ending.stationarity is not None:
         kkt = replace(kkt, stationarity=ending.stationarity)
     status, note = _judged(program, kkt, fun, ending, tol)
-    message = " ".join(part for part in (status.value, note, ending.note, program.trouble(status)) if part)
+    notes = (status.value, note, ending.note, program.trouble(status), program.derivatives.note)
+    message = " ".join(part for part in notes if part)
     return Result(
         x=program.unknowns.result(ending.x),
         fun=fun,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
@@ -11,20 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from feasible.errors import UnsupportedError
 from feasible.sets import Set
+from feasible.solve.minimization.derivatives import Derivatives, Matrix
 from feasible.solve.minimization.result import Status
 from feasible.solve.minimization.rows import Rows, bounds_of, rows_of
 from feasible.solve.minimization.unknowns import Unknowns, Vector
-
-Matrix = NDArray[np.float64]
-LOOP = 6
-"""Up to this many rows one backward each is faster than a batched one."""
-MEMORY = 2**24
-"""Entries of the Jacobian that one batched backward works on."""
 
 
 @dataclass
@@ -85,7 +78,7 @@ class Program:
         self.fun = _callable_on(fun, unknowns, "fun")
         self.evaluations = 0
         self.differentiations = 0
-        self.loop_reason = ""
+        self.derivatives = Derivatives(unknowns)
         self.not_finite = ""
         self.requirements = [
             self._requirement(index, item) for index, item in enumerate(_listed(constraints))
@@ -128,7 +121,7 @@ class Program:
                 _check_finite(what, value)
                 _check_differentiable(what, value)
             self._bind(requirement, value.detach().to("cpu", torch.float64))
-        gradient = self.gradient_of(objective, leaves)
+        gradient = self.derivatives.gradient(objective, leaves)
         if not np.isfinite(gradient).all():
             entry = int(np.flatnonzero(~np.isfinite(gradient))[0])
             raise ValueError(
@@ -278,8 +271,8 @@ class Program:
         leaves, objective, rows = point.graph
         point.graph = None
         self.differentiations += 1
-        point.gradient = self.gradient_of(objective, leaves)
-        point.jacobian = self.jacobian_of(rows, leaves)
+        point.gradient = self.derivatives.gradient(objective, leaves)
+        point.jacobian = self.derivatives.jacobian(rows, leaves)
         if not point.has_derivatives:
             what = (
                 "the gradient of fun"
@@ -288,75 +281,6 @@ class Program:
             )
             self.not_finite = f"{what} is not finite"
         return point
-
-    def gradient_of(self, output: Tensor, leaves: Sequence[Tensor]) -> Vector:
-        """Gradient of a scalar; graphs are kept, for objective and constraints may share one."""
-        if not output.requires_grad:
-            return np.zeros(self.unknowns.count)
-        gradients = torch.autograd.grad(
-            output, leaves, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-        return self.unknowns.flat(gradients)
-
-    def jacobian_of(self, rows: Sequence[Tensor], leaves: Sequence[Tensor]) -> Matrix:
-        """Gradients of flat tensors, one row an entry."""
-        total = sum(row.numel() for row in rows)
-        moving = [(row, start) for row, start in _placed(rows) if row.requires_grad]
-        if not moving:
-            return np.zeros((total, self.unknowns.count))
-        output = torch.cat([row for row, _ in moving]) if len(moving) > 1 else moving[0][0]
-        places = np.concatenate([np.arange(start, start + row.numel()) for row, start in moving])
-        if len(places) > LOOP and not self.loop_reason:
-            try:
-                return _spread(self._batched(output, leaves), places, total)
-            except (RuntimeError, UserWarning) as error:
-                self.loop_reason = str(error).splitlines()[0]
-        jacobian = np.empty((len(places), self.unknowns.count))
-        for index in range(len(places)):
-            gradients = torch.autograd.grad(
-                output[index], leaves, retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-            jacobian[index] = self.unknowns.flat(gradients)
-        return _spread(jacobian, places, total)
-
-    def _batched(self, output: Tensor, leaves: Sequence[Tensor]) -> Matrix:
-        """All rows by batched backwards, as many at once as memory allows."""
-        count = output.numel()
-        chunk = max(1, min(count, MEMORY // self.unknowns.count))
-        unit = torch.eye(count, dtype=output.dtype, device=output.device)
-        jacobian = np.empty((count, self.unknowns.count))
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # torch warns where it would only loop in a slower way
-            for start in range(0, count, chunk):
-                gradients = torch.autograd.grad(
-                    output,
-                    leaves,
-                    unit[start : start + chunk],
-                    retain_graph=True,
-                    is_grads_batched=True,
-                    allow_unused=True,
-                    materialize_grads=True,
-                )
-                for at, part in zip(self.unknowns.slices, gradients, strict=True):
-                    whole = torch.from_numpy(jacobian[start : start + chunk, at])
-                    whole.copy_(part.reshape(part.shape[0], -1))
-        return jacobian
-
-
-def _spread(rows: Matrix, places: NDArray[np.intp], total: int) -> Matrix:
-    """The rows at their places among others that are zero."""
-    if len(places) == total:
-        return rows
-    result = np.zeros((total, rows.shape[1]))
-    result[places] = rows
-    return result
-
-
-def _placed(rows: Sequence[Tensor]) -> Iterable[tuple[Tensor, int]]:
-    start = 0
-    for row in rows:
-        yield row, start
-        start += row.numel()
 
 
 def _numbers(rows: Sequence[Tensor]) -> Vector:
