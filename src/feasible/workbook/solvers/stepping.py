@@ -44,7 +44,7 @@ class Steps(Solver):
             raise InputError(message, key=("optimizer",))
 
     def solve(self, record: Record, evaluations: int) -> Solution:
-        """As many steps as there are evaluations, closures counted."""
+        """Steps until x no longer moves, or the evaluations are used up."""
         model = _Point(record.task.start)
         problem = self._problem(model, record)
         optimizer = problem.attach(self._make(model))
@@ -55,12 +55,15 @@ class Steps(Solver):
             loss.backward()  # type: ignore[no-untyped-call]
             return loss  # type: ignore[return-value]  # torch's own optimizers return it as it is
 
-        before = -1
-        while before < record.evaluations < evaluations:
-            before = record.evaluations
+        status = "used up its evaluations"
+        while record.evaluations < evaluations:
+            before = model.x.detach().clone()
             optimizer.step(closure)
+            if torch.equal(model.x, before):
+                status = "no longer moves"
+                break
         problem.finish()
-        return Solution(model.x.detach().clone(), f"{record.evaluations} evaluations")
+        return Solution(model.x.detach().clone(), status)
 
     def _problem(self, model: _Point, record: Record) -> fs.Problem:
         problem = fs.Problem(model)
