@@ -176,9 +176,10 @@ def test_sets_without_a_list_are_refused(set):
         problem.constrain("weight", set, by=fs.Penalty(1.0, kind="product"))
 
 
-def test_large_permutations_are_refused_when_declared():
-    problem = fs.Problem(torch.nn.Linear(9, 9))
-    with pytest.raises(fs.UnsupportedError, match="362,880, and the limit is 8 rows"):
+@pytest.mark.parametrize(("size", "shown"), [(9, "362,880"), (2000, "2000!")])
+def test_large_permutations_are_refused_when_declared(size, shown):
+    problem = fs.Problem(torch.nn.Linear(size, size))
+    with pytest.raises(fs.UnsupportedError, match=f"{shown}, and the limit is 8 rows"):
         problem.constrain("weight", fs.Permutation(), by=fs.Penalty(1.0, kind="product"))
     assert not problem.constraints
 

@@ -90,3 +90,22 @@ def test_nan_members_and_samples() -> None:
     assert same_bits(Candidates([-member, member + 1]).project(member), member)
     drawn = {tuple(candidates.sample((2, 2)).flatten().tolist()) for _ in range(60)}
     assert drawn == {tuple(tensor.flatten().tolist()) for tensor in tensors}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        (None, "expected tensors, as in .*, got None"),
+        ("ab", "expected tensors, as in .*, got 'ab'"),
+        (5, "expected tensors, as in .*, got 5"),
+        ([torch.ones(1), "b"], "expected tensors"),
+        ([None], "expected tensors"),
+        (torch.tensor(1.0), "got a single number"),
+        (torch.ones(2, 2, dtype=torch.complex64), "real numbers .* got torch.complex64"),
+        ([torch.ones(2), torch.ones(2, dtype=torch.complex64)], "real numbers .* got torch.complex64"),
+    ],
+    ids=str,
+)
+def test_what_is_no_list_of_real_tensors_is_refused(tensors, message) -> None:
+    with pytest.raises(ValueError, match=f"^Candidates: .*{message}"):
+        Candidates(tensors)

@@ -203,3 +203,15 @@ def test_what_has_no_relaxation_says_so(set):
     assert not set.offers("relaxation")
     with pytest.raises(UnsupportedError, match="relaxation"):
         set.relaxation()
+
+
+def test_sinkhorn_under_vmap() -> None:
+    scores = torch.randn(3, 4, 4, dtype=torch.float64)
+
+    def first_entry(one):
+        return sinkhorn(one)[0, 0]
+
+    together = torch.func.vmap(torch.func.grad(first_entry))(scores)
+    for one, slope in zip(scores, together, strict=True):
+        torch.testing.assert_close(torch.func.vmap(sinkhorn)(one[None])[0], sinkhorn(one), atol=1e-3, rtol=0)
+        torch.testing.assert_close(slope, torch.func.grad(first_entry)(one), atol=1e-3, rtol=0)

@@ -1,9 +1,11 @@
 """Norms, members that keep their bits, vectors along any dimension."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import feasible as fs
 from feasible.sets.precision import roundoff
 from feasible.sets.units import (
     along,
@@ -134,3 +136,34 @@ def test_roundoff_counts_the_units_of_the_arithmetic() -> None:
     assert roundoff(torch.float32) == 8 * 2.0**-23
     assert roundoff(torch.float64) == 8 * 2.0**-52
     assert 2**-7 < roundoff(torch.bfloat16) < 2**-5
+
+
+VECTORS = {
+    "OneHot": lambda dim: fs.OneHot(dim=dim),
+    "KSparse": lambda dim: fs.KSparse(1, dim=dim),
+    "NofM": lambda dim: fs.NofM(1, 2, dim=dim),
+    "Simplex": lambda dim: fs.Simplex(dim=dim),
+    "SumTo": lambda dim: fs.SumTo(1.0, dim=dim),
+    "L1Ball": lambda dim: fs.L1Ball(1.0, dim=dim),
+    "L2Ball": lambda dim: fs.L2Ball(1.0, dim=dim),
+    "LInfBall": lambda dim: fs.LInfBall(1.0, dim=dim),
+    "Sphere": lambda dim: fs.Sphere(1.0, dim=dim),
+    "SecondOrderCone": lambda dim: fs.SecondOrderCone(dim=dim),
+    "Monotone": lambda dim: fs.Monotone(dim=dim),
+    "HalfSpace": lambda dim: fs.HalfSpace([1.0], 0.0, dim=dim),
+    "Affine": lambda dim: fs.Affine([[1.0, 1.0]], [0.0], dim=dim),
+    "Polyhedron": lambda dim: fs.Polyhedron([[1.0, 1.0]], [0.0], dim=dim),
+}
+
+
+@pytest.mark.parametrize("name", VECTORS)
+@pytest.mark.parametrize("dim", ["a", 0.5, True, [0]], ids=repr)
+def test_a_dimension_is_a_whole_number(name, dim) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: dim must be a whole number, or None"):
+        VECTORS[name](dim)
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_whole_numbers_of_any_kind_are_dimensions(name) -> None:
+    assert VECTORS[name](np.int64(0)) == VECTORS[name](0)
+    assert type(VECTORS[name](np.int64(0)).dim) is int

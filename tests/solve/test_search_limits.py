@@ -162,3 +162,29 @@ def test_bad_input_is_refused_with_a_sentence(case) -> None:
     for run in (fs.exhaustive_search, fs.estimate_search):
         with pytest.raises(ValueError, match=re.escape(message)):
             run(**{**given, **changes})
+
+
+@pytest.mark.parametrize(
+    ("set", "shown"),
+    [(FiniteSet([-1, 0, 1]), "10^477121"), (FiniteSet([-1, 0, 1]) | Integers(5, 6), "10^698970")],
+    ids=repr,
+)
+def test_numbers_that_take_long_to_compute_are_not_computed(set, shown, monkeypatch) -> None:
+    for kind in (FiniteSet, fs.Union):
+        monkeypatch.setattr(kind, "count", _counting(kind.count))
+    model = nn.Sequential(nn.Linear(1000, 1000, bias=False), nn.Linear(1000, 1))
+    batches, choices = [torch.randn(2, 1000)], {"0.weight": set}
+    estimate = fs.estimate_search(model, choices, squares, batches, steps=1)
+    assert estimate.count == float("inf")
+    assert str(estimate).startswith("more than 10^100000 choices for 1 steps")
+    with pytest.raises(UnsupportedError, match=re.escape(f"about {shown} choices are more than limit")):
+        search(model, choices, batches=batches)
+    assert fs.suggest(model, "0.weight", set).way == "annealing"
+
+
+def _counting(count):
+    def count_small(self, shape):
+        assert torch.Size(shape).numel() < 1000
+        return count(self, shape)
+
+    return count_small

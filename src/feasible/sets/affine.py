@@ -54,6 +54,7 @@ class Affine(LinearVectors[RowSpace]):
     dim: int | None = -1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         A, b = finite_tensor("Affine", "A", self.A), finite_tensor("Affine", "b", self.b)
         check_system("Affine", ("A", "b"), A, b)
         self._derive(row_space("Affine", A, b), A=A, b=b)

@@ -41,6 +41,7 @@ class L2Ball(Vectors):
     dim: int | None = -1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         radius = finite_number("L2Ball", "radius", self.radius)
         if radius < 0:
             raise ValueError(f"L2Ball is empty: radius must be ≥ 0, got {radius:g}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor
 from feasible.sets.relaxations import OneHotRelaxation
 from feasible.sets.rivals import Rivals, rivals_of_unit_vectors
 from feasible.sets.selection import keep_largest, keep_zeros, without_slope
+from feasible.sets.tuples import tuples
 from feasible.sets.units import Vectors, along, is_plain_cpu
 
 __all__ = ["KSparse", "NofM", "OneHot"]
@@ -96,7 +96,7 @@ class OneHot(Vectors):
             ones = torch.nn.functional.one_hot(index, length)
             return self.from_rows(ones.to(torch.get_default_dtype()), like)
 
-        return map(member, itertools.product(range(length), repeat=vectors))
+        return map(member, tuples(lambda: range(length), vectors))
 
     def count(self, shape: Sequence[int]) -> int:
         """Length of a vector to the power of their number."""
@@ -158,6 +158,7 @@ class KSparse(Sparse):
     dim: int | None = -1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not _is_whole(self.k) or self.k < 1:
             raise ValueError(
                 f"KSparse: k must be a whole number ≥ 1, got {self.k!r}. For zeros use Equal(0)."
@@ -208,6 +209,7 @@ class NofM(Sparse):
     dim: int | None = -1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (_is_whole(self.n) and _is_whole(self.m) and 1 <= self.n <= self.m):
             raise ValueError(
                 f"NofM: n and m must be whole numbers with 1 ≤ n ≤ m, got n={self.n!r} and m={self.m!r}.\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
@@ -19,6 +18,7 @@ from feasible.sets.relaxations import NearestRelaxation
 from feasible.sets.rivals import Rivals, rivals_of_numbers, sampled, spacing
 from feasible.sets.selection import is_plain, keep_zeros, without_slope
 from feasible.sets.set import Set
+from feasible.sets.tuples import tuples
 from feasible.sets.units import Elementwise
 
 __all__ = ["FiniteSet", "Integers"]
@@ -177,7 +177,7 @@ class FiniteSet(Lattice):
     def members(self, shape: Sequence[int]) -> Iterator[Tensor]:
         """All of them in lexicographic order, in the dtype that the set is bound to, else in the default one."""
         values = torch.tensor(self.numbers) if self.table is None else self.table[:-1]
-        choices = itertools.product(range(len(values)), repeat=math.prod(shape))
+        choices = tuples(lambda: range(len(values)), math.prod(shape))
         return (values[torch.tensor(choice, dtype=torch.long)].reshape(tuple(shape)) for choice in choices)
 
     def count(self, shape: Sequence[int]) -> int:
@@ -288,7 +288,7 @@ class Integers(Lattice):
     def members(self, shape: Sequence[int]) -> Iterator[Tensor]:
         """All of them in lexicographic order, where the range is finite."""
         low, high = self._finite_ends("list of members")
-        choices = itertools.product(range(low, high + 1), repeat=math.prod(shape))
+        choices = tuples(lambda: range(low, high + 1), math.prod(shape))
         return (
             torch.tensor(choice, dtype=torch.get_default_dtype()).reshape(tuple(shape)) for choice in choices
         )

@@ -53,6 +53,7 @@ class HalfSpace(LinearVectors[UnitInequality]):
     dim: int | None = -1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         normal = finite_tensor("HalfSpace", "normal", self.normal)
         offset = finite_number("HalfSpace", "offset", self.offset)
         if normal.dim() != 1 and self.dim is not None:

@@ -87,8 +87,9 @@ def neighbours(set: Set, x: Tensor) -> Iterator[Moves]:
         raise UnsupportedError(f"{set!r} has no moves from one member to the next.")
     count = set.count(tuple(x.shape))
     if count > _LISTED:
+        shown = f"{count:,}" if count < 10**15 else "all too many"
         raise UnsupportedError(
-            f"{set!r} has no moves of its own, and its {count:,} members are too many to try all (at most {_LISTED:,})."
+            f"{set!r} has no moves of its own, and its {shown} members are too many to try all (at most {_LISTED:,})."
         )
     return _to_each(torch.stack([member.to(x) for member in set.members(tuple(x.shape))]), x)
 

@@ -26,6 +26,7 @@ class _NormBall(Vectors):
     radius: float
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         name = type(self).__name__
         radius = finite_number(name, "radius", self.radius)
         if radius < 0:

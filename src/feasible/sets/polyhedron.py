@@ -116,6 +116,7 @@ class Polyhedron(LinearVectors[Conditions]):
     dim: int | None = -1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         G, h = finite_tensor("Polyhedron", "G", self.G), finite_tensor("Polyhedron", "h", self.h)
         check_system("Polyhedron", ("G", "h"), G, h)
         if (self.A is None) != (self.b is None):

@@ -41,6 +41,7 @@ class SumTo(Vectors):
     dim: int | None = -1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "total", finite_number("SumTo", "total", self.total))
 
     @property
@@ -122,6 +123,7 @@ class Simplex(Vectors):
     dim: int | None = -1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         total = finite_number("Simplex", "total", self.total)
         if total <= 0:
             raise ValueError(f"Simplex: total must be positive, got {total:g}. For total 0 use Equal(0).")

@@ -34,12 +34,22 @@ def sinkhorn(scores: Tensor) -> Tensor:
 
 def _settled(logs: Tensor) -> Tensor:
     """What rows and columns have to be shifted by, nearly."""
-    balanced = logs
+    balanced, can_look = logs, not _is_mapped(logs)
     for round in range(MOST_ROUNDS):
         sums = balanced.logsumexp(-1, keepdim=True)
         balanced = balanced - sums
         balanced = balanced - balanced.logsumexp(-2, keepdim=True)
         # A NaN is never larger: it ends the rounds at once. Looking costs a synchronisation.
-        if round % 10 == 9 and not bool((sums.abs() > ENOUGH).any()):
+        if round % 10 == 9 and can_look and not bool((sums.abs() > ENOUGH).any()):
             break
     return balanced - logs
+
+
+def _is_mapped(x: Tensor) -> bool:
+    """Whether ``vmap`` stands for several tensors by this one."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(x):
+        if functorch.is_batchedtensor(x):
+            return True
+        x = functorch.get_unwrapped(x)
+    return False

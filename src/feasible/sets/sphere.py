@@ -42,6 +42,7 @@ class Sphere(Vectors):
     convex = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         radius = finite_number("Sphere", "radius", self.radius)
         if radius <= 0:
             raise ValueError(f"Sphere: radius must be positive, got {radius:g}. For radius 0 use Equal(0).")

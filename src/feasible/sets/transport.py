@@ -17,6 +17,7 @@ from feasible.sets.nearest import NearestPoint, nearest_point
 from feasible.sets.precision import roundoff, uniform, wide, widest
 from feasible.sets.relaxations import PermutationRelaxation
 from feasible.sets.rivals import Rivals, permutation_table, rivals_of_permutations, spacing
+from feasible.sets.tuples import tuples
 
 __all__ = ["DoublyStochastic", "Permutation"]
 
@@ -166,9 +167,10 @@ class Permutation(SquareMatrices, NearestPoint):
 
     def _check_listed(self, shape: Sequence[int]) -> None:
         if shape[-1] > _LISTED:
+            count = f"{math.factorial(shape[-1]):,}" if shape[-1] <= 20 else f"{shape[-1]}!"
             raise self._lacks(
                 f"list of members for matrices of {shape[-1]} rows",
-                f"there are {math.factorial(shape[-1]):,}, and the limit is {_LISTED} rows",
+                f"there are {count}, and the limit is {_LISTED} rows",
             )
 
     def members(self, shape: Sequence[int]) -> Iterator[Tensor]:
@@ -176,7 +178,7 @@ class Permutation(SquareMatrices, NearestPoint):
         self.check_shape(torch.Size(shape))
         eye = torch.eye(shape[-1])
         batch = math.prod(shape[:-2])
-        for orders in itertools.product(itertools.permutations(range(shape[-1])), repeat=batch):
+        for orders in tuples(lambda: itertools.permutations(range(shape[-1])), batch):
             yield eye[torch.tensor(orders, dtype=torch.long)].reshape(tuple(shape))
 
     def count(self, shape: Sequence[int]) -> int:

@@ -156,16 +156,17 @@ class Union(OfParts):
     def members(self, shape: Sequence[int]) -> Iterator[Tensor]:
         """Every choice of a member of some part for each unit; what is in several parts comes once."""
         choices = self._choices("list of members", shape)
-        units = self._units(shape)
+        units = self.units(shape)
         every = itertools.product(range(len(choices)), repeat=units.numel())
         numbers = (torch.tensor(choice, dtype=torch.long).reshape(units) for choice in every)
         return (self._combined(chosen, choices, shape) for chosen in numbers)
 
     def count(self, shape: Sequence[int]) -> int:
         """The number of different members that one unit has, to the power of the number of units."""
-        return int(len(self._choices("count of members", shape)) ** self._units(shape).numel())
+        return int(len(self._choices("count of members", shape)) ** self.units(shape).numel())
 
-    def _units(self, shape: Sequence[int]) -> torch.Size:
+    def units(self, shape: Sequence[int]) -> torch.Size:
+        """How the units of a tensor of this shape are arranged."""
         return self.norm(torch.zeros(tuple(shape))).shape
 
     def _choices(self, what: str, shape: Sequence[int]) -> list[Tensor]:
@@ -173,20 +174,20 @@ class Union(OfParts):
         if not self.offers("members"):
             raise self._lacks(what, "it is not finite")
         self.check_shape(torch.Size(shape))
-        single = self._single(shape)
+        single = self.single(shape)
         found: dict[tuple[float, ...], Tensor] = {}
         for part in self.parts:
             for member in part.members(single):
                 found.setdefault(tuple(member.flatten().tolist()), member)
         return list(found.values())
 
-    def _single(self, shape: Sequence[int]) -> torch.Size:
+    def single(self, shape: Sequence[int]) -> torch.Size:
         """The shape with 1 along every dimension that only counts units."""
         sizes = [1 if size == 0 else size for size in shape]
         for axis, size in enumerate(sizes):
-            units = self._units(sizes).numel()
+            units = self.units(sizes).numel()
             sizes[axis] = 1
-            if self._units(sizes).numel() == units:
+            if self.units(sizes).numel() == units:
                 sizes[axis] = size
         return torch.Size(sizes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 
 import torch
@@ -40,6 +41,10 @@ class Vectors(Set):
     """A set of vectors along ``dim``; ``None`` takes the whole tensor as one vector."""
 
     dim: int | None
+
+    def __post_init__(self) -> None:
+        if self.dim is not None:
+            object.__setattr__(self, "dim", _whole(type(self).__name__, self.dim))
 
     @property
     def unit(self) -> str:
@@ -84,6 +89,17 @@ class Vectors(Set):
     def length(self, shape: torch.Size) -> int:
         """Number of entries of one vector in a tensor of this shape."""
         return math.prod(shape) if self.dim is None else shape[self.dim]
+
+
+def _whole(name: str, dim: object) -> int:
+    if not isinstance(dim, bool):
+        try:
+            return operator.index(dim)  # type: ignore[arg-type]
+        except TypeError:
+            pass
+    raise ValueError(
+        f"{name}: dim must be a whole number, or None for the whole tensor as one vector, got {dim!r}."
+    )
 
 
 def along(dim: int | None, x: Tensor, rows: Callable[[Tensor], Tensor]) -> Tensor:

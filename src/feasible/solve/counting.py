@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from feasible.errors import UnsupportedError
-from feasible.sets import Candidates, FiniteSet, Flatten, Integers, OneHot, Permutation, Set, Where
+from feasible.sets import Candidates, FiniteSet, Flatten, Integers, OneHot, Permutation, Set, Union, Where
 from feasible.sets.blocks import block_shape
 from feasible.sets.picked import Picked
 
@@ -42,12 +42,24 @@ class Count:
         return self.parts is not None
 
     @property
+    def digits(self) -> float:
+        """The logarithm of the number to base 10; ``math.inf`` where there is no such number."""
+        if self.parts is None:
+            return math.inf
+        return sum(exponent * math.log10(max(base, 1)) for base, exponent in self.parts)
+
+    def up_to(self, digits: float) -> int | None:
+        """The number itself, unless it has more digits: it may be too large to be computed."""
+        if self.parts is None or self.digits > digits:
+            return None
+        number: int = math.prod(base**exponent for base, exponent in self.parts)
+        return number
+
+    @property
     def number(self) -> int | None:
         """The number itself where it has at most nine digits."""
-        if self.parts is None or sum(exponent * math.log10(base) for base, exponent in self.parts) > 9.5:
-            return None
-        number = math.prod(base**exponent for base, exponent in self.parts)
-        return number if number <= _WRITTEN else None
+        number = self.up_to(9.5)
+        return number if number is not None and number <= _WRITTEN else None
 
     @property
     def text(self) -> str | None:
@@ -92,6 +104,11 @@ def count_members(set: Set, shape: Sequence[int]) -> Count:
         return count_members(set.inner, (int(set.mask.expand(size).sum()),))
     if isinstance(set, Picked):
         return count_members(set.inner, block_shape(size, set.axes))
+    if isinstance(set, Union) and set.offers("members"):
+        single = set.single(size)
+        if math.prod(single) > _COUNTED:
+            return Count(None)
+        return Count(((set.count(single), set.units(size).numel()),))
     if math.prod(size) > _COUNTED:
         return Count(None)
     try:

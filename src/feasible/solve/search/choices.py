@@ -18,6 +18,7 @@ from feasible.sets import Set
 from feasible.sets.algebra import Flatten, Where
 from feasible.sets.blocks import block_shape, put
 from feasible.sets.picked import Picked
+from feasible.solve.counting import Count, count_members
 
 MERGES = {"rows": 0, "columns": 1}
 """The dimension whose slices may change places."""
@@ -29,7 +30,7 @@ class Choice:
 
     slot: Slot
     set: Set
-    count: int
+    count: Count
     members: Callable[[], Iterator[Tensor]]
     """An iterator of tensors of the weight's shape; entries that are not chosen are 0."""
     mask: Tensor | None = None
@@ -112,9 +113,12 @@ def listed(choices: Sequence[Choice], most: int | None = None) -> Table:
     return Table(tuple(choice.name for choice in choices), stacks, sizes)
 
 
-def spelled(count: int) -> str:
+def spelled(count: int | Count) -> str:
     """A count in a sentence; a long one by its power of ten."""
-    return f"{count:,}" if count < 10**15 else f"about 10^{math.log10(count):.0f}"
+    if isinstance(count, int):
+        count = Count(((count, 1),))
+    number = count.up_to(15)
+    return f"about 10^{count.digits:.0f}" if number is None else f"{number:,}"
 
 
 def _match(slots: Mapping[str, Slot], pattern: object, argument: str) -> list[Slot]:
@@ -171,7 +175,7 @@ def _listing(slot: Slot, set: Set, shape: torch.Size) -> Choice:
         return Choice(
             slot,
             set,
-            entries.count(picked),
+            _count(entries, picked),
             lambda: (zeros.to(m).masked_scatter(mask, m.to(mask.device)) for m in entries.members(picked)),
             mask,
         )
@@ -182,12 +186,18 @@ def _listing(slot: Slot, set: Set, shape: torch.Size) -> Choice:
         return Choice(
             slot,
             set,
-            part.count(block),
+            _count(part, block),
             lambda: (put(zeros.to(m.dtype), axes, m.to(zeros.device)) for m in part.members(block)),
             set.mask.expand(shape),
         )
     whole = _finite(slot, set, set)
-    return Choice(slot, set, whole.count(shape), lambda: whole.members(shape))
+    return Choice(slot, set, _count(whole, shape), lambda: whole.members(shape))
+
+
+def _count(set: Set, shape: Sequence[int]) -> Count:
+    """As a power: the number itself may be too large to be computed."""
+    count = count_members(set, shape)
+    return count if count.is_finite else Count(((set.count(shape), 1),))
 
 
 def _finite(slot: Slot, set: Set, listed: Set) -> Set:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from feasible.sets import Set
+from feasible.solve.counting import Count
 from feasible.solve.search.choices import listed, spelled
 from feasible.solve.search.optimizers import Factory
 from feasible.solve.search.plan import Plan, make_plan, surroundings
@@ -21,6 +22,8 @@ __all__ = ["SearchEstimate", "estimate_search"]
 
 _LIST = 100_000
 """Choices that are listed to count their classes; of more, merged ones are not foreseen."""
+_DIGITS = 100_000
+"""Longer counts are not computed."""
 _UNITS = ((365.25 * 86400, "years"), (86400.0, "days"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
@@ -28,8 +31,11 @@ _UNITS = ((365.25 * 86400, "years"), (86400.0, "days"), (3600.0, "h"), (60.0, "m
 class SearchEstimate:
     """Count, memory and time of an exhaustive search; prints as a sentence."""
 
-    count: int
-    """Choices that would be trained: one for each class where they are merged and no more than 100,000."""
+    count: int | float
+    """Choices that would be trained: one for each class where they are merged and no more than 100,000.
+
+    ``math.inf`` from 100,000 digits on.
+    """
     starts: int
     """Initial values of each choice."""
     steps: int
@@ -43,8 +49,9 @@ class SearchEstimate:
 
     def __str__(self) -> str:
         starts = f" from {self.starts} starts" if self.starts > 1 else ""
+        count = spelled(self.count) if isinstance(self.count, int) else f"more than 10^{_DIGITS}"
         return (
-            f"{spelled(self.count)} choices for {self.steps:,} steps{starts}, {self.chunk:,} models at a time: "
+            f"{count} choices for {self.steps:,} steps{starts}, {self.chunk:,} models at a time: "
             f"about {self.memory / 2**20:.3g} MiB and {_duration(self.seconds)}"
         )
 
@@ -100,17 +107,19 @@ def estimate_search(
     """
     with surroundings(seed, model):
         plan = make_plan(model, choices, loss, batches, steps, optimizer, starts, chunk, merge, seed)
-        count = math.prod(choice.count for choice in plan.choices)
+        total = Count.of_all([choice.count for choice in plan.choices])
+        number = total.up_to(_DIGITS)
+        count: int | float = math.inf if number is None else number
         if any(choice.merge for choice in plan.choices) and count <= _LIST:
             count = len(listed(plan.choices))
         members = count * starts
-        size = plan.chunk(members)
+        size = plan.chunk(int(min(members, 10**18)))
         return SearchEstimate(
             count, starts, steps, size, size * plan.bytes_per_member, _seconds(plan, members, size)
         )
 
 
-def _seconds(plan: Plan, members: int, size: int) -> float:
+def _seconds(plan: Plan, members: int | float, size: int) -> float:
     """Of the whole search; a chunk that the memory would not hold is measured in part."""
     table = listed(plan.choices, most=1)
     measured = min(size, plan.fitting)

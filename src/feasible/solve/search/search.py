@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from feasible.errors import UnsupportedError
 from feasible.sets import Set
+from feasible.solve.counting import Count
 from feasible.solve.search.choices import Table, listed, spelled
 from feasible.solve.search.ensemble import Ensemble
 from feasible.solve.search.optimizers import Factory
@@ -124,8 +125,9 @@ def exhaustive_search(
 
 def check_count(plan: Plan, limit: int) -> None:
     """Raise ``UnsupportedError`` where there are too many choices to list."""
-    count = math.prod(choice.count for choice in plan.choices)
-    if count <= limit:
+    count = Count.of_all([choice.count for choice in plan.choices])
+    number = count.up_to(300)
+    if number is not None and number <= limit:
         return
     sets = ", ".join(f"{choice.set!r} on {choice.name}" for choice in plan.choices)
     raise UnsupportedError(
