@@ -12,7 +12,9 @@ from torch import Tensor
 from feasible.optim.layerwise import Tape, Use
 
 RECHECK = 20
-"""The map from samples to rows is found afresh after so many Jacobians, and wherever shapes have changed."""
+"""The map from samples to rows is found afresh after so many Jacobians, and wherever it does not hold any more."""
+GOLDEN = 0.6180339887498949
+"""Its multiples, modulo 1, are far from each other where their numbers are near."""
 
 
 class NotPerSampleError(Exception):
@@ -89,8 +91,23 @@ class PerSample:
         if self.groups is None or self.age >= RECHECK or self.shape != shape:
             return None
         passes = [self._pass(tape, rows, group.rows) for group in self.groups]
-        fits = self.signature == signature(passes)
-        return passes if fits and not awakened(passes, self.groups) else None
+        fits = self.signature == signature(passes) and not awakened(passes, self.groups)
+        return passes if fits and self._holds(tape, rows, passes, self.groups) else None
+
+    def _holds(self, tape: Tape, rows: Tensor, passes: list[list[Use]], groups: list[Group]) -> bool:
+        """Whether the slopes of each sample still are those of its row alone: rows may have changed places."""
+        places = torch.arange(len(rows), device=rows.device, dtype=torch.float64)
+        factors = (0.5 + places * GOLDEN % 1).to(rows)
+        slack = math.sqrt(torch.finfo(rows.dtype).eps)
+        for uses, group in zip(passes, groups, strict=True):
+            chosen = torch.zeros_like(rows).index_copy_(0, group.rows, factors[group.rows])
+            for use, again, owner in zip(
+                uses, tape.uses(rows, chosen, self.parameters), group.owners, strict=True
+            ):
+                miss = again.slope - factors[owner.clamp_min(0), None] * use.slope
+                if not bool(torch.linalg.vector_norm(miss) <= slack * torch.linalg.vector_norm(use.slope)):
+                    return False
+        return True
 
     def _mapped(self, tape: Tape, rows: Tensor, residual: Tensor) -> list[list[Use]]:
         """The uses, and a new map."""
