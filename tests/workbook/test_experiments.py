@@ -27,6 +27,7 @@ NAMES = [
     "own-table",
     "positive-outputs",
     "positive-weights",
+    "positive-weights-lbfgs",
     "range",
     "recall",
     "sphere",

@@ -57,6 +57,13 @@ class Trainer:
         return self.judge.evaluate()
 
     def _step(self, batch: Rows, index: Tensor) -> None:
+        if self.variant.training.optimizer.endswith("lbfgs"):
+            self.optimizer.step(lambda: self._backward(batch, index))  # type: ignore[arg-type, return-value]
+        else:
+            self._backward(batch, index)
+            self.optimizer.step()
+
+    def _backward(self, batch: Rows, index: Tensor) -> Tensor:
         self.optimizer.zero_grad()
         prediction = self.model(batch.x)
         loss = loss_of(prediction, batch.y, self.dataset) + regulariser(self.model, self.variant.training)
@@ -64,7 +71,7 @@ class Trainer:
             handed = values(self.variant, prediction, batch, self.dataset, index)
             loss = self.problem.loss(loss, handed)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        return loss
 
     def search(self) -> Evaluation:
         """Every member of the sets on weights, each with a training of its own, and what the best led to."""
@@ -159,6 +166,12 @@ def make_optimizer(training: TrainingTable, model: nn.Module) -> Optimizer:
         return torch.optim.Adam(parameters, lr=step, weight_decay=decay)
     if training.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=step, weight_decay=decay)
+    if training.optimizer == "lbfgs":
+        return torch.optim.LBFGS(parameters, lr=step, max_iter=4, line_search_fn="strong_wolfe")
+    if training.optimizer == "projected-lbfgs":
+        return fs.optim.ProjectedLBFGS(parameters, lr=step, max_iter=4)
+    if training.optimizer == "stochastic-lbfgs":
+        return fs.optim.ProjectedLBFGS(parameters, lr=step, stochastic=True)
     return torch.optim.SGD(parameters, lr=step, weight_decay=decay, momentum=training.momentum)
 
 
