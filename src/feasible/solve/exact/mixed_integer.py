@@ -107,7 +107,8 @@ def _solve(
         constraints=losses,
         options=_options(budget),
     )
-    if result.status not in (0, 1):
+    # Of the limits that HiGHS may end at, scipy knows the names of some only.
+    if result.status not in (0, 1) and "limit reached" not in result.message:
         raise RuntimeError(f"HiGHS could not solve the program: {result.message}")
     budget.nodes += int(getattr(result, "mip_node_count", None) or 0)
     bound = getattr(result, "mip_dual_bound", None)
