@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -108,11 +109,14 @@ def race(make: Callable[[], Task]) -> dict[str, list[float]]:
     return curves
 
 
-def picture() -> None:
-    """Draw both tasks side by side: how far the loss is above the least that any of them found."""
+def draw(path: Path) -> None:
+    """Both tasks side by side: how far the loss is above the least that any of them found."""
+    import matplotlib
+
+    matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    _, panels = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
     for axes, (title, make) in zip(
         panels, {"non-negative regression": Regression, "non-negative network": Network}.items()
     ):
@@ -123,7 +127,7 @@ def picture() -> None:
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("loss − least loss")
     panels[0].legend(frameon=False, fontsize="small")
-    plt.show()
+    figure.savefig(path, dpi=110)
 
 
 def gaps(curves: dict[str, list[float]]) -> dict[str, list[float]]:
@@ -133,6 +137,7 @@ def gaps(curves: dict[str, list[float]]) -> dict[str, list[float]]:
 
 
 if __name__ == "__main__":
+    draw(Path(__file__).parent / "images" / "curvature.png")
     for make in (Regression, Network):
         for name, gap in gaps(race(make)).items():
             shown = (f"{gap[min(k, len(gap)) - 1]:.1e}" for k in (20, 50, 100, 200, 400))
