@@ -50,7 +50,7 @@ def exact_last_layer(
         seconds: wall-clock limit of the search; ``None``: none.
 
     Returns:
-        The weight and its certificate: ``proven``, ``loss``, ``lower_bound``, ``gap``.
+        The weight with its certificate (``proven``, ``loss``, ``lower_bound``, ``gap``).
 
     Raises:
         ValueError: no such weight, the layer is not the last one, shapes do not fit, or a number is not finite.
