@@ -634,3 +634,37 @@ def test_digits_win_back_what_rounding_loses(hidden, least):
         final.append(result.metric)
     assert sum(rounded) / 5 < 0.9
     assert sum(final) / 5 >= least
+
+
+# -- optimizers that other methods would disturb ---------------------------------------------------
+
+
+def test_an_optimizer_that_cannot_retrain_is_refused_before_anything_moves():
+    model = network()
+    problem = declared(model)
+    problem.constrain("0.weight", fs.Box(-0.1, 0.1))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(fs.UnsupportedError, match=r"Project on 0\.weight under LBFGS"):
+        polish(problem, optimizer=torch.optim.LBFGS(model.parameters()), steps=5)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_lbfgs_retrains_what_a_mask_leaves_free():
+    model = network()
+    problem = declared(model, TERNARY.where(HALF), by=fs.ProximalAnneal(10))
+    result = polish(problem, optimizer=torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=5), steps=5)
+    assert result.stages[-1].loss < result.stages[-2].loss
+    assert bool(TERNARY.contains(model[2].weight.detach())[HALF].all())
+    with pytest.raises(fs.UnsupportedError, match=r"ProximalAnneal on 2\.weight under LBFGS"):
+        problem.attach(torch.optim.LBFGS(model.parameters()))
+
+
+def test_a_constraint_is_not_switched_on_under_an_optimizer_that_it_disturbs():
+    model = network()
+    problem = fs.Problem(model)
+    handle = problem.constrain("0.weight", fs.Box(-0.1, 0.1))
+    handle.enabled = False
+    problem.attach(torch.optim.LBFGS(model.parameters()))
+    with pytest.raises(fs.UnsupportedError, match=r"Project on 0\.weight under LBFGS"):
+        handle.enabled = True
+    assert not handle.enabled

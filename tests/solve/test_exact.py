@@ -328,6 +328,18 @@ def test_the_bound_is_below_the_optimum_however_small_the_budget() -> None:
     check(timed, A, b, TERNARY, "l1")
 
 
+@pytest.mark.parametrize("loss", ["l1", "hinge"])
+@pytest.mark.parametrize("nodes", [0, 2, 30])
+def test_programs_stop_at_the_budget(loss, nodes) -> None:
+    for seed in range(4):
+        A, b = normal(8, 9, seed=seed), 3 * normal(8, seed=seed + 100)
+        b = b.sign() if loss == "hinge" else b
+        best = exact_linear_fit(A, b, TERNARY, loss=loss)
+        result = exact_linear_fit(A, b, TERNARY, loss=loss, max_nodes=nodes)
+        assert result.lower_bound <= best.loss + 1e-5 <= result.loss + 2e-5
+        check(result, A, b, TERNARY, loss)
+
+
 def test_outputs_share_the_budget() -> None:
     A, B = normal(10, 30), 5 * normal(10, 3, seed=1)
     A[0], B[:, 2] = 0, 0  # the last output is easy

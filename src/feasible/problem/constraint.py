@@ -403,6 +403,9 @@ class Constraint:
 class Registry(Protocol):
     """What a handle asks of its problem."""
 
+    def check_optimizers(self, constraints: list[Constraint]) -> None:
+        """Raise where an attached optimizer cannot work with constraints that are to act."""
+
     def refresh(self) -> None:
         """Constraints have been switched."""
 
@@ -465,6 +468,8 @@ class Handle:
                 raise ValueError(
                     f"{constraint.name}: a reparametrized weight cannot leave its set; use remove()."
                 )
+            if value:
+                self._problem.check_optimizers([constraint])
             constraint.switch(value)
             if constraint.slot is not None:
                 change = constraint.method.install if value else constraint.method.uninstall

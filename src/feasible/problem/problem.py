@@ -116,8 +116,7 @@ class Problem:
             Constraint(full_name, set, method, self._clock.moment, slot=slot)
             for slot, full_name in zip(slots, names, strict=True)
         ]
-        for optimizer in self._clock.optimizers:
-            check_methods(optimizer, constraints)
+        self.check_optimizers(constraints)
         for constraint, one in zip(constraints, bound, strict=True):
             constraint.enter(one)
         return self._add(name or pattern, constraints)
@@ -184,8 +183,7 @@ class Problem:
             problem = "is declared already" if name in self._declared else "cannot be a keyword of loss()"
             raise ValueError(f"require({name!r}, …): the name {problem}. Choose another one.")
         constraint = Constraint(name, set, method, self._clock.moment, spec=spec)
-        for optimizer in self._clock.optimizers:
-            check_methods(optimizer, [constraint])
+        self.check_optimizers([constraint])
         return self._add(name, [constraint])
 
     def _add(self, name: str, constraints: list[Constraint]) -> Handle:
@@ -203,6 +201,11 @@ class Problem:
             if constraint.slot is not None and constraint.enabled:
                 self._uninstall(constraint)
         self.refresh()
+
+    def check_optimizers(self, constraints: list[Constraint]) -> None:
+        """Raise ``UnsupportedError`` where an attached optimizer cannot work with constraints that are to act."""
+        for optimizer in self._clock.optimizers:
+            check_methods(optimizer, constraints)
 
     def refresh(self) -> None:
         """Constraints have come, gone or been switched."""
@@ -234,7 +237,7 @@ class Problem:
                 f"this {type(optimizer).__name__} is attached already. Call detach(optimizer) first."
             )
         check_parameters(optimizer, self.slots)
-        check_methods(optimizer, self.constraints)
+        check_methods(optimizer, [constraint for constraint in self.constraints if constraint.enabled])
         self._hook(self._clock.attach(optimizer, leads=bool(clock)))
         self.was_attached = True
         return optimizer

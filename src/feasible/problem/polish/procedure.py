@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from feasible.errors import UnsupportedError
+from feasible.problem.compatibility import check_methods
 from feasible.problem.polish.objective import Budget, Loss, Objective
 from feasible.problem.polish.result import Polish, Stage
-from feasible.problem.polish.retraining import AnyOptimizer, check_optimizer, remaining, retrain
+from feasible.problem.polish.retraining import (
+    AnyOptimizer,
+    check_optimizer,
+    remaining,
+    retrain,
+    still_enforced,
+)
 from feasible.problem.polish.search import Search
 from feasible.problem.polish.surroundings import Snapshot, evaluating, read, undisturbed
 from feasible.problem.polish.targets import Target, find_targets, settle
@@ -51,6 +58,8 @@ def polish(
     _check_numbers(steps, lr, evaluations, seconds)
     targets = find_targets(problem)
     check_optimizer(optimizer, remaining(problem, targets), targets)
+    if steps and isinstance(optimizer, torch.optim.Optimizer):
+        check_methods(optimizer, still_enforced(problem, targets))
     with undisturbed(problem):
         batches, again = read(data)
         return _Run(problem, targets, batches, loss, metric).all(

@@ -16,6 +16,7 @@ from feasible.problem.polish.targets import Held, Target
 from feasible.problem.text import listing
 
 if TYPE_CHECKING:
+    from feasible.problem.constraint import Constraint
     from feasible.problem.problem import Problem
 
 AnyOptimizer = Optimizer | Callable[[list[Tensor]], Optimizer] | None
@@ -29,6 +30,12 @@ def remaining(problem: Problem, targets: Sequence[Target]) -> dict[str, Tensor]:
         for slot in problem.slots.values()
         if slot.refresh().requires_grad and id(slot) not in wholly
     }
+
+
+def still_enforced(problem: Problem, targets: Sequence[Target]) -> list[Constraint]:
+    """The constraints that act while the rest is retrained."""
+    resting = {id(target.constraint) for target in targets}
+    return [c for c in problem.constraints if c.enabled and id(c) not in resting]
 
 
 def check_optimizer(optimizer: AnyOptimizer, left: dict[str, Tensor], targets: Sequence[Target]) -> None:
