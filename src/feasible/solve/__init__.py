@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from feasible.solve import exact, minimization, search, suggestion
+from feasible.solve import exact, minimization, projection, search, suggestion
 from feasible.solve.exact import *
 from feasible.solve.minimization import *
+from feasible.solve.projection import *
 from feasible.solve.search import *
 from feasible.solve.suggestion import *
 
@@ -13,6 +14,7 @@ if not TYPE_CHECKING:
     __all__ = [
         *exact.__all__,
         *minimization.__all__,
+        *projection.__all__,
         *search.__all__,
         *suggestion.__all__,
     ]

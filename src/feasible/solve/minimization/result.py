@@ -29,6 +29,7 @@ class Status(Enum):
         "the gradients of the active constraints degenerate there."
     )
     UNBOUNDED = "The objective falls below every bound along feasible points."
+    FEASIBLE = "The constraints hold within the tolerance; that no smaller move would do was not shown."
     ITERATION_LIMIT = "The iteration limit was reached first."
     NUMERICAL_TROUBLE = (
         "Numerical trouble: no step improves the point any further, and the KKT conditions do not hold."
@@ -38,7 +39,7 @@ class Status(Enum):
     @property
     def is_success(self) -> bool:
         """Whether a solution was found."""
-        return self in (Status.CONVERGED, Status.CONVERGED_NONSMOOTH)
+        return self in (Status.CONVERGED, Status.CONVERGED_NONSMOOTH, Status.FEASIBLE)
 
 
 def gradient_unit(*sizes: float) -> float:

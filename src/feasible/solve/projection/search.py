@@ -1,0 +1,164 @@
+"""The parameters on their way to the constraints: evaluated, linearised, and kept where they are best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from feasible.optim.least_squares import Products
+from feasible.optim.randomness import Replay
+from feasible.solve.projection.conditions import Conditions, Values
+from feasible.solve.projection.linearised import Differentiation
+from feasible.solve.projection.nearest import Linearised, Metric, Step
+from feasible.solve.projection.weights import Weights
+
+AFFINE = 1e-10
+"""Relative bend of a value below which it counts as affine."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Parameters, as they are after rounding, and how they fare."""
+
+    x: Tensor
+    values: Values
+    move: float
+    """Half the squared move in the metric."""
+
+
+class Search:
+    """What all ways to the constraints share.
+
+    Args:
+        weights: the parameters.
+        conditions: the constraints.
+        outputs: what the metric measures, flat; ``None``: the parameters themselves.
+        targets: what the outputs are drawn to; ``None``: what they are now.
+        replay: makes every evaluation draw the same random numbers.
+        tol: the largest distance that counts as none.
+        rcond: share of the largest singular value below which directions are not solved for; ``None``: by the case.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        conditions: Conditions,
+        outputs: Callable[[], Tensor] | None,
+        targets: Tensor | None,
+        replay: Replay,
+        tol: float,
+        rcond: float | None,
+    ) -> None:
+        self.weights, self.conditions, self.replay = weights, conditions, replay
+        self.tol, self.rcond = tol, rcond
+        self._outputs = outputs
+        self.evaluations = self.differentiations = 0
+        self.last: tuple[Step, Linearised] | None = None
+        """The step that was worked out last."""
+        self._rows = Differentiation(self._row_values, weights)
+        self._seen = Differentiation(self._output_values, weights)
+        self.reference: Tensor | None = None
+        if outputs is not None:
+            self.reference = self._output_values().detach().double() if targets is None else targets
+        self.start = self.evaluate(weights.start)
+
+    # -- evaluation --------------------------------------------------------------------------------
+
+    def _row_values(self) -> Tensor:
+        with self.replay:
+            return self.conditions.rows(self.conditions.values())
+
+    def _output_values(self) -> Tensor:
+        assert self._outputs is not None
+        with self.replay:
+            return self._outputs()
+
+    def values(self) -> list[Tensor]:
+        """The constraints' values at the present parameters."""
+        self.evaluations += 1
+        with self.replay:
+            return [value.detach() for value in self.conditions.values()]
+
+    def evaluate(self, x: Tensor) -> Point:
+        """Write parameters and look."""
+        self.weights.write(x)
+        x = self.weights.read()
+        values = self.conditions.distances(self.values())
+        return Point(x, values, self._move(x))
+
+    def _move(self, x: Tensor) -> float:
+        if self.reference is None:
+            return float((x - self.weights.start).square().sum()) / 2
+        return float((self._output_values().detach().double() - self.reference).square().sum()) / 2
+
+    def is_feasible(self, point: Point) -> bool:
+        """Whether all constraints hold within the tolerance."""
+        return point.values.largest <= self.tol
+
+    # -- linearisation -----------------------------------------------------------------------------
+
+    def linearise(self, point: Point) -> tuple[Linearised, Tensor | None]:
+        """Rows, and the outputs' Jacobian, around a point."""
+        self.weights.write(point.x)
+        self.differentiations += 1
+        self.conditions.cut(self.values())
+        rows, jacobian = self._rows.matrix()
+        if not bool(jacobian.isfinite().all()):
+            raise ValueError(
+                "project_parameters: a constraint's gradient is not finite at the present parameters.\n"
+                "  Look for sqrt, norm or division at 0 in the constraints."
+            )
+        seen = None if self.reference is None else self._seen.matrix()[1]
+        return Linearised(rows, jacobian, *self.conditions.bounds()), seen
+
+    def products(self, tolerance: float, rounds: int) -> Products:
+        """The rows' Jacobian at the present parameters, by its products."""
+        return self._rows.products(tolerance, rounds)
+
+    def mean_square(self) -> Tensor:
+        """The mean of the squared residuals, with its graph."""
+        with self.replay:
+            values = self.conditions.values()
+        residuals = [
+            (value - requirement.set.project(value.detach())).reshape(-1)
+            for requirement, value in zip(self.conditions.requirements, values, strict=True)
+        ]
+        return torch.cat(residuals).square().mean()
+
+    def metric(self, seen: Tensor | None, at_rest: bool = False) -> Metric | None:
+        """What a move from the present parameters costs; ``at_rest``: as if they were where it began."""
+        if seen is None or self.reference is None:
+            return None
+        if at_rest:
+            return Metric(seen, torch.zeros_like(self.reference))
+        return Metric(seen, self._output_values().detach().double() - self.reference)
+
+    def is_affine(self) -> bool:
+        """Whether values, and the outputs of the metric, are affine in the parameters: two steps there and back."""
+        start = self.weights.start
+        generator = torch.Generator().manual_seed(0)
+        size = float(torch.linalg.vector_norm(start)) / math.sqrt(max(len(start), 1)) or 1.0
+        first, second = (
+            size * torch.randn(len(start), generator=generator, dtype=torch.float64).to(start)
+            for _ in range(2)
+        )
+        slack = max(AFFINE, 1e3 * torch.finfo(self.weights.dtype).eps)
+        for steps in ((-first, 0 * first, first), (0 * second, second, 2 * second)):
+            before, here, after = (self._everything(start + step) for step in steps)
+            size_of_values = torch.stack([before, here, after]).abs().amax()
+            bend = (before + after - 2 * here).abs().amax()
+            if not bool(bend <= slack * size_of_values):
+                return False
+        return True
+
+    def _everything(self, x: Tensor) -> Tensor:
+        self.weights.write(x)
+        x = self.weights.read()
+        parts = [value.reshape(-1) for value in self.values()]
+        if self.reference is not None:
+            parts.append(self._output_values().detach().double())
+        return torch.cat(parts)
