@@ -15,6 +15,8 @@ from feasible.sets.precision import widest
 
 _PIECE = 2**20
 """Numbers that are worked on at a time."""
+_CACHED = 2**15
+"""Numbers that a few passes find in the cache."""
 SAMPLED = 32
 """How many members stand for all of them where distances between members are averaged."""
 
@@ -35,15 +37,22 @@ class Rivals(NamedTuple):
 def rivals_of_numbers(x: Tensor, nearest: Tensor, values: Sequence[float]) -> Rivals:
     """Entry by entry, among different numbers; ``nearest`` is one of them for each entry."""
     point, closest = widest(x.detach()), widest(nearest.detach())
-    logs, slopes = torch.zeros_like(point), torch.zeros_like(point)
-    at_once = max(_PIECE // max(x.numel(), 1), 1)
-    numbers = torch.tensor(values, dtype=point.dtype, device=x.device)
-    for piece in torch.split(numbers, at_once):
-        gap = point.unsqueeze(-1) - piece
-        is_own = closest.unsqueeze(-1) == piece
-        logs += 2 * gap.abs().masked_fill(is_own, 1.0).log().sum(-1)
-        slopes += (2 / gap).masked_fill(is_own, 0.0).sum(-1)
+    logs, slopes = torch.zeros_like(point).reshape(-1), torch.zeros_like(point).reshape(-1)
+    numbers = torch.tensor(values, dtype=point.dtype, device=x.device).unsqueeze(-1)
+    pieces = (_cached(flat.reshape(-1)) for flat in (point, closest, logs, slopes))
+    for entries, own, log, slope in zip(*pieces, strict=True):
+        for some in _cached(numbers, max(len(entries), 1)):
+            is_own = own == some
+            gap = (entries - some).masked_fill_(is_own, 1.0)
+            slope += (1 / gap).masked_fill_(is_own, 0.0).sum(0)
+            log += gap.abs_().log_().sum(0)
+    logs, slopes = (2 * total.reshape(x.shape) for total in (logs, slopes))
     return Rivals(point - closest, len(values) - 1, logs, slopes)
+
+
+def _cached(x: Tensor, each: int = 1) -> tuple[Tensor, ...]:
+    """Pieces along dimension 0 that stay in the cache where every row stands for ``each`` numbers."""
+    return torch.split(x, max(_CACHED // each, 1)) if len(x) else ()
 
 
 def rivals_of_unit_vectors(rows: Tensor, nearest: Tensor) -> Rivals:
