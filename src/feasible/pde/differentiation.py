@@ -14,6 +14,7 @@ from feasible.methods.lookup import closest, listing
 from feasible.pde.elementwise import KINKS
 from feasible.pde.forward_mode import nested, seen_along
 from feasible.pde.jets import VALUE, Index, Jet, closure, coordinates, laplacian, partial
+from feasible.pde.norms import WrittenOut
 from feasible.pde.rules import Jets, check_smooth, kinked
 
 __all__ = ["Derivatives", "derivatives"]
@@ -117,9 +118,7 @@ class Derivatives:
     def hessian(self) -> Tensor:
         """``∂_i ∂_j u``, (n, m, d, d)."""
         found = self.prepare("hessian")
-        rows = [
-            torch.stack([found[partial((i, j))] for j in range(self.dim)], 2) for i in range(self.dim)
-        ]
+        rows = [torch.stack([found[partial((i, j))] for j in range(self.dim)], 2) for i in range(self.dim)]
         return torch.stack(rows, 2)
 
     @property
@@ -226,7 +225,9 @@ class Derivatives:
                 return self._by_jets(missing)
             except UnsupportedError:
                 raise
-            except Exception as error:  # what is wrong with the model itself, the other way says in its own words
+            except (
+                Exception
+            ) as error:  # what is wrong with the model itself, the other way says in its own words
                 self._objection = f"{error}".split("\n")[0] or type(error).__name__
         return self._by_forward_mode(missing)
 
@@ -239,7 +240,9 @@ class Derivatives:
         check_smooth(jet)
         parts = {index: self._column(part) for index, part in jet.parts.items()}
         self.method = "jet"
-        return {index: parts[index] if index in parts else torch.zeros_like(parts[VALUE]) for index in indices}
+        return {
+            index: parts[index] if index in parts else torch.zeros_like(parts[VALUE]) for index in indices
+        }
 
     def _by_forward_mode(self, missing: Sequence[Index]) -> dict[Index, Tensor]:
         self.method = f"nested: {self._objection}"
@@ -256,7 +259,8 @@ class Derivatives:
         return found
 
     def _call(self, x: Tensor) -> Tensor:
-        return self._column(self._model(x, *self._inputs))
+        with WrittenOut():
+            return self._column(self._model(x, *self._inputs))
 
     def _check_kinks(self, found: dict[Index, Tensor]) -> None:
         """Raise where all higher derivatives are zero because the model is piecewise linear."""

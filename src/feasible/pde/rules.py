@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from feasible.errors import UnsupportedError
 from feasible.pde.elementwise import KINKS, TOWERS, smoothness_of, tower
 from feasible.pde.jets import VALUE, Jet, NoJetError, composition, product
+from feasible.pde.norms import NORMS
 
 Rule = Callable[..., Any]
 
@@ -277,6 +278,11 @@ def square(function: Rule, jet: Any) -> Jet:
     return power(function, jet, 2)
 
 
+def written_out(name: str) -> Rule:
+    """A normalisation, as a formula of functions that have rules."""
+    return lambda function, jet, *args, **options: NORMS[name](lone(jet, (args, options)), *args, **options)
+
+
 def negative(function: Rule, jet: Any) -> Jet:
     """``−z``."""
     return mapped(operator.neg, jet)
@@ -311,21 +317,70 @@ def kinked(name: str, order: int) -> UnsupportedError:
 def linear_names() -> dict[str, Rule]:
     """Functions that act on each part alike."""
     names = (
-        *("reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze", "expand", "expand_as", "transpose"),
-        *("permute", "movedim", "swapaxes", "t", "getitem", "select", "narrow", "index_select", "unbind", "split"),
-        *("chunk", "sum", "mean", "cumsum", "flip", "roll", "contiguous", "clone", "to", "double", "float", "type_as"),
+        *(
+            "reshape",
+            "view",
+            "flatten",
+            "unflatten",
+            "squeeze",
+            "unsqueeze",
+            "expand",
+            "expand_as",
+            "transpose",
+        ),
+        *(
+            "permute",
+            "movedim",
+            "swapaxes",
+            "t",
+            "getitem",
+            "select",
+            "narrow",
+            "index_select",
+            "unbind",
+            "split",
+        ),
+        *(
+            "chunk",
+            "sum",
+            "mean",
+            "cumsum",
+            "flip",
+            "roll",
+            "contiguous",
+            "clone",
+            "to",
+            "double",
+            "float",
+            "type_as",
+        ),
         *("repeat", "repeat_interleave", "tile", "tensor_split", "diff"),
     )
     return dict.fromkeys(names, mapped)
 
 
 ELEMENTWISE = {
-    *("gelu", "mish", "erf", "erfc", "log", "log1p", "expm1", "sqrt", "rsqrt", "reciprocal", "sinh", "cosh", "tan"),
+    *(
+        "gelu",
+        "mish",
+        "erf",
+        "erfc",
+        "log",
+        "log1p",
+        "expm1",
+        "sqrt",
+        "rsqrt",
+        "reciprocal",
+        "sinh",
+        "cosh",
+        "tan",
+    ),
     *("asinh", "atan", "arctan", "sinc", "logsigmoid", "tanhshrink"),
     *KINKS,
 }
 
 RULES: dict[str, Rule] = {
+    **{name: written_out(name) for name in NORMS},
     **linear_names(),
     "linear": linear,
     **dict.fromkeys(("matmul", "mm"), matmul),
