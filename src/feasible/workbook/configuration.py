@@ -10,11 +10,10 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field
 
-from feasible.methods import Method
 from feasible.workbook.errors import InputError, Key, closest, inside
 from feasible.workbook.plan import Plan, check_method_names
 from feasible.workbook.reading import read_toml
-from feasible.workbook.rules import Rule, parse_method, parse_rule
+from feasible.workbook.rules import Rule, Timed, parse_rule, parse_timed
 from feasible.workbook.solving import SolvingExperiment, load_solving
 from feasible.workbook.tables import (
     ConstraintTable,
@@ -127,6 +126,7 @@ def load_experiment(path_or_name: str | Path, overrides: Sequence[str] = ()) -> 
     path = _find(path_or_name)
     raw, origin = read_toml(path, overrides)
     raw.setdefault("name", path.stem)
+    raw.pop("sweep", None)  # another command's table
     if "problem" in raw:
         return load_solving(raw, origin)
     with origin.placing():
@@ -217,19 +217,19 @@ def _override(table: T, changes: Mapping[str, Any], key: Key) -> T:
         return validate(type(table), {**table.model_dump(exclude_none=True), **changes})
 
 
-def _methods_by_rule(by: Named | None, titles: Sequence[str], key: Key) -> dict[str, Method]:
+def _methods_by_rule(by: Named | None, titles: Sequence[str], key: Key) -> dict[str, Timed]:
     """The method of every constraint: one for all, or a table by the constraints' names."""
     if by is None:
         return {}
     with inside(*key):
         if isinstance(by, str) or "name" in by:
-            return dict.fromkeys(titles, parse_method(by))
+            return dict.fromkeys(titles, parse_timed(by))
         chosen = {}
         for title, table in by.items():
             if title not in titles:
                 raise InputError(f'no constraint is called "{title}".{closest(title, titles)}', key=(title,))
             with inside(title):
-                chosen[title] = parse_method(table)
+                chosen[title] = parse_timed(table)
         return chosen
 
 
@@ -237,5 +237,5 @@ def _own_rules(name: str, table: MethodTable) -> Iterator[Rule]:
     for index, constraint in enumerate(table.constraints):
         with inside("methods", name, "constraints", index):
             with inside("by"):
-                by = None if constraint.by is None else parse_method(constraint.by)
+                by = None if constraint.by is None else parse_timed(constraint.by)
             yield parse_rule(constraint, by)

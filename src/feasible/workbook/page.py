@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -41,30 +42,45 @@ def write_page_of(run_directories: Sequence[str | Path], path: str | Path, title
         InputError: a folder holds no run, or the page cannot be written.
     """
     target = Path(path)
-    text = render([Path(folder) for folder in run_directories], title)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomically(target, text)
-    except OSError as error:
-        raise InputError(f"the page cannot be written: {error.strerror}.", str(target)) from None
+    write_html(target, render([Path(folder) for folder in run_directories], title))
     return target
 
 
 def render(run_directories: Sequence[Path], title: str | None = None) -> str:
     """The page as text."""
     sections = [make_section(read_run(folder), index) for index, folder in enumerate(run_directories)]
+    has_plots = any(section.figures for section in sections)
+    name = title or " · ".join(section.title for section in sections)
+    return fill("report.html.j2", name, has_plots, sections=sections)
+
+
+def fill(template: str, title: str, has_plots: bool, **content: Any) -> str:
+    """A page of the templates, complete with style, script and, where it has plots, plotly."""
     return (
         _environment()
-        .get_template("report.html.j2")
+        .get_template(template)
         .render(
-            title=title or " · ".join(section.title for section in sections),
-            sections=sections,
+            title=title,
             version=__version__,
             style=_asset("style.css"),
             script=_asset("report.js"),
-            plotly=_plotly() if any(section.figures for section in sections) else Markup(),
+            plotly=_plotly() if has_plots else Markup(),
+            **content,
         )
     )
+
+
+def write_html(target: Path, text: str) -> None:
+    """Write a page in one go.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write_atomically(target, text)
+    except OSError as error:
+        raise InputError(f"the page cannot be written: {error.strerror}.", str(target)) from None
 
 
 def figure_json(figure: Figure) -> Markup:

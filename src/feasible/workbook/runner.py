@@ -60,7 +60,7 @@ def run_experiment(
     experiment = experiment.quickened() if quick else experiment
     experiment = experiment.with_seeds(seeds) if seeds is not None else experiment
     progress, out = progress or Silent(), Path(out)
-    work = SolvingWork(experiment) if isinstance(experiment, SolvingExperiment) else TrainingWork(experiment)
+    work = work_of(experiment)
     open_run(out, experiment, resume, command_line)
     results = [
         load_training(out, variant.name, seed) or _interrupted(variant, seed)
@@ -81,13 +81,23 @@ def run_experiment(
     return out
 
 
+def work_of(experiment: AnyExperiment) -> TrainingWork | SolvingWork:
+    """What trains the rows of an experiment.
+
+    Raises:
+        InputError: the experiment cannot be used.
+    """
+    return SolvingWork(experiment) if isinstance(experiment, SolvingExperiment) else TrainingWork(experiment)
+
+
 class TrainingWork:
     """The trainings of an experiment on data, one a method and seed."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self.dataset = prepare(experiment)
-        self.higher_is_better = metric_of(self.dataset).higher_is_better
+        metric = metric_of(self.dataset)
+        self.metric, self.higher_is_better = metric.name, metric.higher_is_better
 
     def train(self, variant: Any, seed: int, progress: Progress) -> RunResult:
         """One training."""
@@ -113,7 +123,7 @@ def prepare(experiment: Experiment) -> Dataset:
             check_known(experiment.known, model.state_dict())
             Judge(variant, dataset, model)
             try:
-                declare(model, variant, dataset)
+                declare(model, variant, dataset, experiment.budget.epochs)
             except fs.UnsupportedError:
                 continue  # a failed row of the comparison, not a mistake in the file
     return dataset

@@ -18,6 +18,7 @@ from feasible.workbook.tasks.task import Record
 class SolvingWork:
     """The trainings of such an experiment, one a solver and seed."""
 
+    metric = "objective"
     higher_is_better = False
 
     def __init__(self, experiment: SolvingExperiment) -> None:

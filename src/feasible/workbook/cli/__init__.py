@@ -1,4 +1,4 @@
-"""The command line: ``feasible list``, ``show``, ``run``, ``compare``, ``report``, ``check``, ``demo``.
+"""The command line: ``feasible list``, ``show``, ``run``, ``sweep``, ``compare``, ``report``, ``check``, ``demo``.
 
 This module is the border: what a user did wrong leaves here as one sentence and an exit code, never as a
 traceback. It imports nothing that is not there without the extra.
@@ -16,6 +16,7 @@ EXTRA = {
     "cyclopts": "cyclopts",
     "jinja2": "jinja2",
     "markupsafe": "jinja2",
+    "optuna": "optuna",
     "pandas": "pandas",
     "plotly": "plotly",
     "pyarrow": "pyarrow",
@@ -23,6 +24,7 @@ EXTRA = {
     "pydantic_core": "pydantic",
     "rich": "rich",
     "sklearn": "scikit-learn",
+    "sqlalchemy": "optuna",
     "tomlkit": "tomlkit",
 }
 """The modules of the extra ``workbook``, and the packages that bring them."""

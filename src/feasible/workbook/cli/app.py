@@ -84,6 +84,30 @@ def run(
 
 
 @app.command
+def sweep(
+    file: Annotated[str, Parameter(help="A TOML file with a [sweep] table.")],
+    /,
+    *,
+    storage: Annotated[
+        str | None,
+        Parameter(help="The URL of a database that workers share (default: SQLite in the folder)."),
+    ] = None,
+    out: Annotated[
+        Path | None, Parameter(name=["--out", "-o"], help="The sweep's folder (default: one in ./runs).")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, Parameter(name="--set", negative="", help="key=value: override the TOML file.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> int:
+    """Try a grid or a search of settings; the same command joins a sweep, and goes on with it."""
+    from feasible.workbook.cli.sweeping import sweep_file
+
+    return sweep_file(file, storage, out, settings or (), Screen(quiet, as_json))
+
+
+@app.command
 def compare(
     runs: Annotated[list[Path], Parameter(help="Folders of runs.", negative="")],
     /,

@@ -24,7 +24,7 @@ def choose_folder(name: str, out: Path | None, resume: bool) -> Path:
     else:
         folder = out
         _check_given(folder, resume)
-    _check_writable(folder)
+    check_writable(folder)
     return folder
 
 
@@ -42,7 +42,7 @@ def _check_given(folder: Path, resume: bool) -> None:
         raise InputError("this folder holds other files; choose a new or an empty one.", str(folder))
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
     """Asked before anything is trained: nobody wants to hear it afterwards."""
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not existing.is_dir():
