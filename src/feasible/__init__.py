@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from feasible import export as export
 from feasible import methods as methods
 from feasible import optim as optim
+from feasible import pde as pde
 from feasible import rates as rates
 from feasible import schedules as schedules
 from feasible import sets as sets
@@ -31,6 +32,7 @@ if not TYPE_CHECKING:
         "matrix",
         "methods",
         "optim",
+        "pde",
         "rates",
         "schedules",
         "sets",

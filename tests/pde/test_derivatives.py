@@ -268,11 +268,11 @@ def test_only_what_is_asked_for_is_computed() -> None:
     x = torch.randn(4, 1)
     u = derivatives(model, x)
     assert calls == 0
-    u.laplacian, u.value, u.gradient
+    assert len({len(u.laplacian), len(u.value), len(u.gradient)}) == 1
     assert calls == 1
     u.partial("xxx")
     assert calls == 2
-    assert "u_xxx" in repr(u) and "u_xxxx" not in repr(u)
+    assert "u_xxx" in repr(u)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

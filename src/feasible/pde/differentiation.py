@@ -47,7 +47,8 @@ def derivatives(
         x: the coordinates, (n, d).
         inputs: handed to the model as they are; they are not differentiated by.
         order: all derivatives up to this order are computed at once.
-        wanted: derivatives to compute at once: ``"gradient"``, ``"laplacian"``, ``"hessian"``, ``"xxy"``, ``(0, 0, 1)``.
+        wanted: derivatives to compute at once: ``"gradient"``, ``"laplacian"``, ``"hessian"``, ``"xxy"``,
+            ``(0, 0, 1)``.
         names: of the columns of x; ``None``: x, y, z, and x0, x1, … where there are more.
 
     Raises:
@@ -174,7 +175,8 @@ class Derivatives:
         columns = tuple(which)
         if not all(isinstance(i, int) and 0 <= i < self.dim for i in columns):
             raise ValueError(
-                f"derivatives: expected columns from 0 to {self.dim - 1}, got {columns!r}; x has shape {tuple(self.x.shape)}."
+                f"derivatives: expected columns from 0 to {self.dim - 1}, got {columns!r}; x has the shape "
+                f"{tuple(self.x.shape)}."
             )
         return partial(columns)
 

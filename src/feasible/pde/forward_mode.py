@@ -69,7 +69,7 @@ def load() -> None:
     """Load forward mode: on its first use torch warns about code of its own."""
     with warnings.catch_warnings(), forward_ad.dual_level():
         warnings.simplefilter("ignore", DeprecationWarning)
-        forward_ad.make_dual(torch.ones(1), torch.ones(1))
+        forward_ad.make_dual(torch.ones(1), torch.ones(1))  # type: ignore[no-untyped-call]
 
 
 class Watch(TorchFunctionMode):
@@ -91,7 +91,7 @@ class Watch(TorchFunctionMode):
         name = getattr(function, "__name__", "").strip("_")
         if name in self.names and args and isinstance(args[0], Tensor):
             with torch._C.DisableTorchFunctionSubclass():
-                tangent = forward_ad.unpack_dual(args[0]).tangent
+                tangent = forward_ad.unpack_dual(args[0]).tangent  # type: ignore[no-untyped-call]
             if tangent is not None:
                 self.seen.append(name)
         return function(*args, **(kwargs or {}))
@@ -100,8 +100,9 @@ class Watch(TorchFunctionMode):
 def seen_along(function: Function, x: Tensor, names: Mapping[str, str]) -> list[str]:
     """Which of these functions x passes through."""
     load()
-    with forward_ad.dual_level(), Watch(names) as watch:
-        function(forward_ad.make_dual(x.detach(), torch.ones_like(x)))
+    watch = Watch(names)
+    with forward_ad.dual_level(), watch:
+        function(forward_ad.make_dual(x.detach(), torch.ones_like(x)))  # type: ignore[no-untyped-call]
     return watch.seen
 
 

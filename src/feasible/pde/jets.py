@@ -42,7 +42,7 @@ def laplacian(coordinates: Iterable[int]) -> Index:
 
 
 def closure(wanted: Iterable[Index]) -> tuple[Index, ...]:
-    """These indices and all that their rules need, the lower orders first; a Laplacian whose parts are there is left out."""
+    """These indices and all that their rules need, lower orders first; without Laplacians whose parts are there."""
     found = {VALUE}
     laplacians = [index for index in wanted if index.is_laplacian]
     for index in wanted:
@@ -167,7 +167,9 @@ def product(a: Jet, b: Jet, multiply: Callable[[Tensor, Tensor], Tensor]) -> Jet
 
 
 def composition(z: Jet, derivatives: Sequence[Tensor]) -> Jet:
-    """Faà di Bruno's rule for an elementwise f: ``(f∘z)_α = Σ_π f⁽ᵖ⁾(z) Π_{β ∈ π} z_β`` over the partitions π of α into p blocks.
+    """Faà di Bruno's rule for an elementwise f: ``(f∘z)_α = Σ_π f⁽ᵖ⁾(z) Π_{β ∈ π} z_β``.
+
+    The sum is over the partitions π of α, into p blocks each.
 
     Args:
         z: the inner function.

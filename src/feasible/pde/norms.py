@@ -51,7 +51,7 @@ def batch_norm(
     """
     if training or running_mean is None or running_var is None:
         raise UnsupportedError(
-            "derivatives: batch_norm in training mode makes each row depend on the others, and so its derivatives by x.\n"
+            "derivatives: batch_norm in training mode makes each row depend on the others.\n"
             "  Call model.eval(), or use LayerNorm."
         )
     shape = (-1, *[1] * (input.dim() - 2))

@@ -280,7 +280,11 @@ def square(function: Rule, jet: Any) -> Jet:
 
 def written_out(name: str) -> Rule:
     """A normalisation, as a formula of functions that have rules."""
-    return lambda function, jet, *args, **options: NORMS[name](lone(jet, (args, options)), *args, **options)
+
+    def rule(function: Rule, jet: Any, *args: Any, **options: Any) -> Any:
+        return NORMS[name](lone(jet, (args, options)), *args, **options)
+
+    return rule
 
 
 def negative(function: Rule, jet: Any) -> Jet:

@@ -1,0 +1,59 @@
+"""The heat equation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from torch import Tensor
+
+from feasible.pde.differentiation import Derivatives, Wanted
+from feasible.pde.equations.base import Coefficient, Equation, at_least_one, check_positive, space_and_time
+from feasible.pde.jets import laplacian
+
+__all__ = ["Heat"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Heat(Equation):
+    """``u_t = D Δu + f``, the Laplacian over space; the last column of x is time.
+
+    Args:
+        diffusivity: D, > 0; a parameter under ``fs.NonNegative()`` where it is to be learned.
+        source: f.
+
+    Raises:
+        ValueError: the diffusivity is not positive and finite.
+
+    >>> import torch
+    >>> x = torch.rand(5, 2, dtype=torch.float64)
+    >>> u = lambda x: torch.exp(-4 * x[:, 1]) * torch.sin(2 * x[:, 0])
+    >>> bool(Heat(diffusivity=1.0)(u, x).abs().max() < 1e-13)
+    True
+    """
+
+    diffusivity: Coefficient
+    source: Coefficient = 0.0
+    order = 2
+    linear = True
+
+    def __post_init__(self) -> None:
+        check_positive(self.name, "diffusivity", self.diffusivity)
+
+    def wanted(self, dim: int) -> Sequence[Wanted]:
+        """The derivative by time and the Laplacian over space."""
+        space, last = space_and_time(self.name, dim), dim - 1
+        return ("value", (last,), laplacian(space))
+
+    def raw(self, u: Derivatives, x: Tensor, *inputs: Any) -> Tensor:
+        """``u_t − D Δu − f``."""
+        space, last = space_and_time(self.name, u.dim), u.dim - 1
+        diffusivity = self.coefficient("diffusivity", self.diffusivity, x, inputs)
+        source = self.coefficient("source", self.source, x, inputs)
+        return u.partial((last,)) - diffusivity * u.laplacian_over(space) - source
+
+    def scale(self, x: Tensor, *inputs: Any) -> Tensor | float:
+        """The larger of 1 and D."""
+        return at_least_one(self.coefficient("diffusivity", self.diffusivity, x, inputs))
