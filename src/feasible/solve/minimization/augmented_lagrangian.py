@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from feasible.solve.minimization.bounded import Oracle, Spot, minimize_bounded
+from feasible.solve.minimization.bounded import Oracle, Spot, minimize_bounded, projected_gradient
 from feasible.solve.minimization.monitor import Ending, Monitor
 from feasible.solve.minimization.program import Program
 from feasible.solve.minimization.result import Status
@@ -21,6 +22,8 @@ STUCK = 2
 GROWTH, PROGRESS = 10.0, 0.5
 """The penalty grows where a round has not brought the violation down to this share."""
 OUTER = 60
+WORTH = 100.0
+"""Violations may be worth this many tolerances of the objective."""
 FAR, LOWEST = 1e3, 1e25
 """Where a violation grows by this factor, or the value falls below −this, the penalty is too small."""
 INNER = 1000
@@ -56,6 +59,9 @@ class AugmentedLagrangian:
             accuracy = max(accuracy * 0.1, 0.5 * self.tol)
             before = spot
             spot, finished = self._minimise(oracle, spot, accuracy)
+            if self.is_bottomless:
+                status = Status.UNBOUNDED
+                break
             if self.escaped:
                 if (self.penalties >= LARGEST).all():
                     status = Status.UNBOUNDED
@@ -69,7 +75,7 @@ class AugmentedLagrangian:
                 break
             stationarity = self._stationarity(spot) / self.gradient_size
             is_stationary = stationarity <= self.tol
-            if is_stationary and (gaps <= self.tol).all():
+            if is_stationary and (gaps <= self.tol).all() and self._is_worth_little(gaps):
                 status = Status.CONVERGED
                 break
             if self.left <= 0:
@@ -87,7 +93,7 @@ class AugmentedLagrangian:
             spot = self._spot(spot.x)
         else:
             status = Status.NUMERICAL_TROUBLE
-        return Ending(spot.x, self._all_multipliers(spot), status)
+        return Ending(spot.x, self._all_multipliers(spot, self.multipliers), status)
 
     # -- the function that is minimised ------------------------------------------------------------
 
@@ -152,17 +158,18 @@ class AugmentedLagrangian:
         )
 
         far = FAR * (1.0 + self._distance(spot.x))
-        self.escaped = False
+        self.escaped = self.is_bottomless = False
 
         def finished(at: Spot, stationarity: float) -> bool:
             worst = self._distance(at.x)
-            going = self.monitor.report(at.x, self.fun, worst, stationarity / self.gradient_size)
+            known = partial(self._all_multipliers, at, self.next_multipliers)
+            going = self.monitor.report(at.x, self.fun, worst, stationarity / self.gradient_size, known)
             self.left -= 1
             self.interrupted = not going
             self.escaped = worst > far or at.value < -LOWEST
-            return (
-                not going or self.escaped or self.left <= 0 or stationarity <= accuracy * self.gradient_size
-            )
+            self.is_bottomless = self.monitor.is_bottomless(at.x, self.fun, worst)
+            has_left = self.escaped or self.is_bottomless
+            return not going or has_left or self.left <= 0 or stationarity <= accuracy * self.gradient_size
 
         return minimize_bounded(
             oracle, spot, self.program.lower, self.program.upper, finished, INNER, self.memory
@@ -187,15 +194,20 @@ class AugmentedLagrangian:
         self.multipliers = self.next_multipliers
         return np.array(gaps)
 
-    def _stationarity(self, spot: Spot) -> float:
-        gap = np.clip(spot.x - spot.gradient, self.program.lower, self.program.upper) - spot.x
-        return float(np.abs(gap).max())
+    def _is_worth_little(self, gaps: Vector) -> bool:
+        """Whether what is left of the violations, times their multipliers, does not change the objective either."""
+        largest = [float(each.abs().max()) if each.numel() else 0.0 for each in self.multipliers]
+        worth = float((gaps * np.array(largest)).max(initial=0.0))
+        return worth <= WORTH * self.tol * max(1.0, abs(self.fun))
 
-    def _all_multipliers(self, spot: Spot) -> list[Tensor]:
+    def _stationarity(self, spot: Spot) -> float:
+        return float(np.abs(projected_gradient(spot, self.program.lower, self.program.upper)).max())
+
+    def _all_multipliers(self, spot: Spot, multipliers: list[Tensor]) -> list[Tensor]:
         """Those of the soft constraints, and of the bounds what is left of the gradient."""
         at_bound = (spot.x <= self.program.lower) | (spot.x >= self.program.upper)
         left = np.where(at_bound, -spot.gradient, 0.0)
-        found = dict(zip(self.soft, self.multipliers, strict=True))
+        found = dict(zip(self.soft, multipliers, strict=True))
         return [
             found[index] if index in found else self.program.share(requirement, left)
             for index, requirement in enumerate(self.program.requirements)

@@ -86,6 +86,12 @@ class Pairs:
         return -search
 
 
+def projected_gradient(spot: Spot, lower: Vector, upper: Vector) -> Vector:
+    """``P(x − g) − x``, in an order that keeps −g where x is large."""
+    gap: Vector = np.clip(-spot.gradient, lower - spot.x, upper - spot.x)
+    return gap
+
+
 def minimize_bounded(
     oracle: Oracle,
     spot: Spot,
@@ -102,7 +108,7 @@ def minimize_bounded(
     pairs, standstill = Pairs(memory), Standstill(PATIENCE)
     has_bounds = bool(np.isfinite(lower).any() or np.isfinite(upper).any())
     for _ in range(iterations):
-        gap = np.clip(spot.x - spot.gradient, lower, upper) - spot.x
+        gap = projected_gradient(spot, lower, upper)
         stationarity = float(np.abs(gap).max())
         if finished(spot, stationarity):
             return spot, True

@@ -24,7 +24,7 @@ def certify(program: Program, x: Vector, multipliers: Sequence[Tensor]) -> tuple
         objective = program.objective_at(leaves)
         values = program.values_of(leaves)
     gradient = program.derivatives.gradient(objective, leaves)
-    total, size = gradient.copy(), max(1.0, float(np.abs(gradient).max()))
+    total, size = gradient.astype(np.float64), max(1.0, float(np.abs(gradient).max()))
     feasibility, complementarity = 0.0, 0.0
     for requirement, value, multiplier in zip(program.requirements, values, multipliers, strict=True):
         pulled = _pulled(program, value, multiplier, leaves)

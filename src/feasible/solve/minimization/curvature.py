@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,9 +40,15 @@ class Curvature(Protocol):
         """Start over with ``scale`` times the unit matrix."""
 
 
-def curvature(count: int, memory: int) -> Curvature:
+def curvature(count: int, memory: int, dtype: type[np.floating[Any]] = np.float64) -> Curvature:
     """The kind that suits this many unknowns."""
-    return Dense(count) if count <= DENSE else Limited(count, memory)
+    return Dense(count) if count <= DENSE else Limited(count, memory, dtype)
+
+
+def combined(weights: Matrix, rows: Matrix) -> Matrix:
+    """``w V`` in the dtype of the rows, of which there is no copy."""
+    product: Matrix = weights.astype(rows.dtype, copy=False) @ rows
+    return product
 
 
 def damped(step: Vector, change: Vector, image: Vector) -> Vector | None:
@@ -109,9 +115,9 @@ class Limited:
     matrices*, 1994). Products of the pairs are kept, so that an update passes over them once.
     """
 
-    def __init__(self, count: int, memory: int) -> None:
+    def __init__(self, count: int, memory: int, dtype: type[np.floating[Any]] = np.float64) -> None:
         self.count, self.memory = count, memory
-        self.pairs = np.empty((2 * memory, count))
+        self.pairs = np.empty((2 * memory, count), dtype)
         """Steps in the even rows, changes in the odd ones."""
         self.reset(1.0)
 
@@ -126,11 +132,11 @@ class Limited:
     def sketch(self, rows: Matrix) -> Matrix:
         """Products with the pairs."""
         product: Matrix = rows @ self.pairs[: 2 * len(self.order)].T
-        return product
+        return product.astype(np.float64, copy=False)
 
     def times(self, rows: Matrix, sketch: Matrix) -> Matrix:
         """``V H``."""
-        result: Matrix = (sketch @ self.middle) @ self.pairs[: 2 * len(self.order)]
+        result = combined(sketch @ self.middle, self.pairs[: 2 * len(self.order)])
         result += self.scale * rows
         return result
 
@@ -149,7 +155,7 @@ class Limited:
         here = slice(2 * slot, 2 * slot + 2)
         self.pairs[here] = step, curved
         end = 2 * len(self.order)
-        products = self.pairs[:end] @ self.pairs[here].T
+        products = np.stack([self.pairs[:end] @ vector for vector in self.pairs[here]], 1)
         self.gram[:end, here], self.gram[here, :end] = products, products.T
         self.scale = float(self.gram[2 * slot, 2 * slot + 1] / self.gram[2 * slot + 1, 2 * slot + 1])
         self._factor()

@@ -12,19 +12,22 @@ import torch
 from torch import Tensor
 
 from feasible.solve.minimization.certificate import certify
-from feasible.solve.minimization.infeasibility import is_stationary_violation
+from feasible.solve.minimization.infeasibility import least_violation
 from feasible.solve.minimization.methods import METHODS, can_search_kinks, chosen
 from feasible.solve.minimization.monitor import Ending, Monitor
 from feasible.solve.minimization.program import Program
 from feasible.solve.minimization.progress import progress_line
 from feasible.solve.minimization.result import KKT, Intermediate, Result, Status
-from feasible.solve.minimization.unknowns import Unknowns
+from feasible.solve.minimization.unknowns import Unknowns, Vector
 
 REACHABLE = 100
 """Rounding errors of the dtype below which no tolerance makes sense."""
 HUGE = 1e4
 """Multipliers this much larger than the objective have no limit."""
 MANY = 20_000
+SINGLE = torch.finfo(torch.float32).eps
+SLIGHT = 10.0
+"""A point whose violation is above so many tolerances is no solution."""
 LOOSE, COARSE = 10.0, 1e-5
 """Where rounding ends a run, the conditions count as satisfied up to so many tolerances, or up to this size."""
 
@@ -79,12 +82,7 @@ def minimize(
 
     Source: Nocedal & Wright, *Numerical Optimization* (2006), chapters 17 and 18.
     """
-    if not 0 < tol < 1:
-        raise ValueError(f"minimize: tol must be between 0 and 1, got {tol!r}.")
-    if max_iterations < 0 or (memory is not None and memory < 1):
-        raise ValueError(
-            f"minimize: max_iterations must be ≥ 0 and memory ≥ 1, got {max_iterations!r} and {memory!r}."
-        )
+    _check_options(tol, max_iterations, memory)
     program = Program(fun, Unknowns(x0), constraints)
     program.describe()
     tol = _reachable(tol, program.unknowns.dtype)
@@ -102,6 +100,17 @@ def minimize(
     return result
 
 
+def _check_options(tol: object, max_iterations: object, memory: object) -> None:
+    if not isinstance(tol, (int, float)) or not 0 < tol < 1:
+        raise ValueError(f"minimize: tol must be between 0 and 1, got {tol!r}.")
+    counts = [(max_iterations, 0)] if memory is None else [(max_iterations, 0), (memory, 1)]
+    if not all(isinstance(count, int) and count >= least for count, least in counts):
+        raise ValueError(
+            "minimize: max_iterations must be ≥ 0 and memory ≥ 1, both whole numbers, "
+            f"got {max_iterations!r} and {memory!r}."
+        )
+
+
 def _reachable(tol: float, dtype: torch.dtype) -> float:
     reachable = REACHABLE * torch.finfo(dtype).eps
     if tol >= reachable:
@@ -109,7 +118,7 @@ def _reachable(tol: float, dtype: torch.dtype) -> float:
     warnings.warn(
         f"minimize: x0 is {str(dtype).removeprefix('torch.')}, in which a tolerance of about {reachable:.1g} is "
         f"reachable, not {tol:g}; it is used instead. For more, start from x0.double().",
-        stacklevel=3,
+        stacklevel=4,  # torch.enable_grad() wraps minimize
     )
     return reachable
 
@@ -124,14 +133,46 @@ def _attempt(
     start: Any = None,
 ) -> Result:
     """Run one method and certify its end."""
+    program.derivatives.dtype = _precision(program, name)
     from_here = program.unknowns.start if start is None else start
-    solver = METHODS[name](program, tol, memory, monitor)
+
+    def certified(x: Vector) -> Result:
+        solver = METHODS[name](program, tol, memory, monitor)
+        ending = solver.run(np.clip(x, program.lower, program.upper), iterations)
+        if ending.status is Status.INTERRUPTED:
+            ending = monitor.interrupted()
+        return _certified(program, name, tol, monitor, ending)
+
     try:
-        ending = solver.run(np.clip(from_here, program.lower, program.upper), iterations)
+        # Overflow ends in values that are not finite, which every method looks for where they matter.
+        with np.errstate(over="ignore", invalid="ignore"):
+            result = certified(from_here)
+            is_settled = result.maxcv <= SLIGHT * tol or not _is_described(program)
+            if is_settled or result.status not in (Status.NUMERICAL_TROUBLE, Status.NO_MULTIPLIERS):
+                return result
+            x, is_stuck = least_violation(program, program.unknowns.flat(_tensors(program, result.x)), tol)
+            status = Status.INFEASIBLE if is_stuck else Status.NUMERICAL_TROUBLE
+            moved = _certified(program, name, tol, monitor, _moved(result, x, status))
+            if moved.success or is_stuck or moved.maxcv > SLIGHT * tol:
+                return moved if moved.maxcv <= result.maxcv else result
+            return certified(x)
     except KeyboardInterrupt:
-        zeros = [torch.zeros(value.shape, dtype=torch.float64) for value in program.values]
-        ending = Ending(monitor.best, zeros, Status.INTERRUPTED)
-    return _certified(program, name, tol, monitor, ending)
+        return _certified(program, name, tol, monitor, monitor.interrupted())
+
+
+def _precision(program: Program, name: str) -> type[np.floating[Any]]:
+    """Where single precision is all there is, very many unknowns are worked on in it: half the memory to pass over."""
+    is_single = all(torch.finfo(tensor.dtype).eps >= SINGLE for tensor in program.unknowns.tensors)
+    return np.float32 if name == "sqp" and is_single and program.unknowns.count > MANY else np.float64
+
+
+def _is_described(program: Program) -> bool:
+    return all(item.bounds is not None or item.rows is not None for item in program.requirements)
+
+
+def _moved(result: Result, x: Vector, status: Status) -> Ending:
+    """The end at another point, with the same multipliers."""
+    return Ending(x, [each.to("cpu", torch.float64) for each in result.multipliers], status)
 
 
 def _certified(program: Program, name: str, tol: float, monitor: Monitor, ending: Ending) -> Result:
@@ -140,7 +181,10 @@ def _certified(program: Program, name: str, tol: float, monitor: Monitor, ending
     if ending.stationarity is not None:
         kkt = replace(kkt, stationarity=ending.stationarity)
     status, note = _judged(program, kkt, fun, ending, tol)
-    notes = (status.value, note, ending.note, program.trouble(status), program.derivatives.note)
+    noise = "" if status is Status.CONVERGED else _noise(program, ending.x, fun)
+    if noise and status is Status.CONVERGED_NONSMOOTH:
+        status = Status.NUMERICAL_TROUBLE
+    notes = (status.value, note or noise, ending.note, program.trouble(status), program.derivatives.note)
     message = " ".join(part for part in notes if part)
     return Result(
         x=program.unknowns.result(ending.x),
@@ -168,20 +212,28 @@ def _judged(program: Program, kkt: KKT, fun: float, ending: Ending, tol: float) 
     largest = max((float(each.abs().max()) for each in ending.multipliers if each.numel()), default=0.0)
     # What the violation may be worth: multipliers without limit certify nothing.
     is_close = kkt.feasibility * largest <= loose * max(1.0, abs(fun))
-    if status.is_success and not (is_close and kkt.feasibility <= 10 * tol):
+    if status.is_success and not (is_close and kkt.feasibility <= SLIGHT * tol and kkt.holds(loose)):
         status = Status.NUMERICAL_TROUBLE
     if status is not Status.NUMERICAL_TROUBLE:
         return status, ""
+    if is_close and kkt.feasibility <= SLIGHT * tol and kkt.holds(loose):
+        found = Status.CONVERGED if ending.stationarity is None else Status.CONVERGED_NONSMOOTH
+        return found, f"Rounding ended the run at a stationarity of {kkt.stationarity:.1g}."
     if kkt.feasibility > 100 * tol:
-        is_described = all(item.bounds is not None or item.rows is not None for item in program.requirements)
-        is_stuck = is_described and is_stationary_violation(program, ending.x)
-        return (Status.INFEASIBLE if is_stuck else status), ""
-    if is_close and kkt.holds(loose):
-        return Status.CONVERGED, f"Rounding ended the run at a stationarity of {kkt.stationarity:.1g}."
+        return status, ""
     is_degenerate = kkt.rank is not None and kkt.rank < kkt.active
     if is_degenerate or largest >= HUGE * max(1.0, abs(fun)):
         return Status.NO_MULTIPLIERS, ""
     return status, ""
+
+
+def _noise(program: Program, x: Vector, fun: float) -> str:
+    """A sentence where the objective has another value when it is asked once more: noise looks like kinks."""
+    with torch.no_grad():
+        again = program.objective_at(program.unknowns.leaves(x)).item()
+    if abs(again - fun) <= REACHABLE * torch.finfo(program.unknowns.dtype).eps * max(1.0, abs(fun)):
+        return ""
+    return f"fun gives {fun:.10g} and {again:.10g} at the same point: fix its random numbers."
 
 
 def _is_better(second: Result, first: Result, tol: float) -> bool:

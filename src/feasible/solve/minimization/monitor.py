@@ -6,11 +6,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from feasible.solve.minimization.program import Program
 from feasible.solve.minimization.result import Intermediate, Status
 from feasible.solve.minimization.unknowns import Vector
+
+BOTTOM = 1e15
+"""An objective that has fallen by this, over its size at the start, has no bound."""
 
 
 class Ending(NamedTuple):
@@ -42,14 +46,25 @@ class Monitor:
         self.iterations = -1
         self.best = program.unknowns.start
         self.best_key = (True, np.inf)
+        self.multipliers: Callable[[], list[Tensor]] = self._no_multipliers
+        self.lowest = -np.inf
 
-    def report(self, x: Vector, fun: float, violation: float, stationarity: float) -> bool:
-        """Take note of an iterate; whether to go on."""
+    def report(
+        self,
+        x: Vector,
+        fun: float,
+        violation: float,
+        stationarity: float,
+        multipliers: Callable[[], list[Tensor]],
+    ) -> bool:
+        """Take note of an iterate, with what gives its multipliers; whether to go on."""
         self.iterations += 1
+        if self.iterations == 0:
+            self.lowest = -BOTTOM * max(1.0, abs(fun))
         is_outside = violation > self.tol
         key = (is_outside, violation if is_outside else fun)
         if key <= self.best_key:
-            self.best, self.best_key = x, key
+            self.best, self.best_key, self.multipliers = x, key, multipliers
         if not self.watchers:
             return True
         shown = Intermediate(
@@ -66,3 +81,14 @@ class Monitor:
         except StopIteration:
             return False
         return True
+
+    def is_bottomless(self, x: Vector, fun: float, violation: float) -> bool:
+        """Whether the objective has fallen beyond every bound, where the constraints hold for numbers of x's size."""
+        return fun < self.lowest and violation <= self.tol * max(1.0, float(np.abs(x).max()))
+
+    def interrupted(self) -> Ending:
+        """The best point so far, with its multipliers."""
+        return Ending(self.best, self.multipliers(), Status.INTERRUPTED)
+
+    def _no_multipliers(self) -> list[Tensor]:
+        return [torch.zeros(value.shape, dtype=torch.float64) for value in self.program.values]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from feasible.solve.minimization.curvature import Matrix, curvature
 from feasible.solve.minimization.monitor import Ending, Monitor
@@ -16,7 +20,8 @@ from feasible.solve.minimization.result import Status, gradient_unit
 from feasible.solve.minimization.unknowns import Vector
 
 ARMIJO, WOLFE = 1e-4, 0.5
-BISECTIONS = 40
+BISECTIONS, DOUBLINGS = 40, 25
+"""After so many doublings a step is stretched by 10, to see whether there is an end."""
 NEAR = 1e-6
 """Gradients within this distance of x, over its size, are taken to be those of its own kink."""
 STEERING = 0.9
@@ -53,7 +58,7 @@ class Nonsmooth:
         self.lower, self.upper = program.lower, program.upper
         self.low, self.high = program.low, program.high
         self.bounded = np.flatnonzero(np.isfinite(self.lower) | np.isfinite(self.upper))
-        self.inverse = curvature(program.unknowns.count, memory)
+        self.inverse = curvature(program.unknowns.count, memory, program.derivatives.dtype)
         self.share = 1.0
         """μ."""
         self.idle = 0
@@ -68,8 +73,13 @@ class Nonsmooth:
         for iteration in range(iterations + 1):
             move, pull = self._steered(here)
             worst = float(np.abs(here.excess).max(initial=0.0))
-            if not self.monitor.report(here.point.x, here.point.fun, worst, float(np.abs(pull).max())):
+            stationarity = float(np.abs(pull).max())
+            known = partial(self._multipliers, here)
+            if not self.monitor.report(here.point.x, here.point.fun, worst, stationarity, known):
                 status = Status.INTERRUPTED
+                break
+            if self.monitor.is_bottomless(here.point.x, here.point.fun, worst):
+                status = Status.UNBOUNDED
                 break
             if self.idle >= IDLE:
                 self.idle = 0
@@ -96,11 +106,14 @@ class Nonsmooth:
             self.idle = self.idle + 1 if is_short else 0
             self._learn(here, new)
             here = new
-        rows, pull, stationarity, _ = self._combined(here, self._reach(here))
+        _, _, stationarity, _ = self._combined(here, self._reach(here))
         if status is Status.ITERATION_LIMIT and self._settled(here, worst):
             status = Status.CONVERGED_NONSMOOTH
-        multipliers = shaped_multipliers(self.program, here.point.x, rows, pull)
-        return Ending(here.point.x, multipliers, status, stationarity=stationarity)
+        return Ending(here.point.x, self._multipliers(here), status, stationarity=stationarity)
+
+    def _multipliers(self, here: _Here) -> list[Tensor]:
+        rows, pull, _, _ = self._combined(here, self._reach(here))
+        return shaped_multipliers(self.program, here.point.x, rows, pull)
 
     # -- the penalty function ----------------------------------------------------------------------
 
@@ -148,7 +161,7 @@ class Nonsmooth:
         high = np.concatenate([self.high - point.rows, (self.upper - x)[self.bounded]])
         sides = np.zeros(len(low), dtype=np.int8)
         step = program.solve(low, high, sides)
-        rows = point.rows + point.jacobian @ step.move
+        rows = point.rows + step.heights
         left = np.maximum(np.maximum(rows - self.high, self.low - rows), 0.0).sum()
         return step.move, step.image, float(left)
 
@@ -160,7 +173,7 @@ class Nonsmooth:
             return None
         least, most, length, best = 0.0, np.inf, 1.0, None
         longest = 1.0 if len(self.bounded) else np.inf
-        for _ in range(BISECTIONS):
+        for attempt in range(BISECTIONS):
             trial = self.program.evaluate(np.clip(here.point.x + length * move, self.lower, self.upper))
             if not self._value(trial) < start + ARMIJO * length * slope:
                 most = length
@@ -170,7 +183,8 @@ class Nonsmooth:
                     return best
                 self.recent.append(best)
                 least = length
-            length = 2 * least if not np.isfinite(most) else (least + most) / 2
+            stretch = 2.0 if attempt < DOUBLINGS else 10.0
+            length = stretch * least if not np.isfinite(most) else (least + most) / 2
         return best
 
     def _learn(self, here: _Here, new: _Here) -> None:
@@ -232,10 +246,9 @@ class Nonsmooth:
         """The combination of gradients within reach of x that is nearest to zero: multipliers of rows and bounds, its
         largest entry over the gradients' size, and itself.
         """
-        from scipy.optimize import nnls
-
+        nnls = _nonnegative_least_squares()
         x, count = here.point.x, self.program.unknowns.count
-        near = [point for point in self.recent if float(np.abs(point.x - x).max()) <= reach]
+        near = [point for point in self.recent if float(np.abs(point.x - x).max()) <= reach] or [here.point]
         objective = np.stack([point.gradient for point in near], 1)
         size = gradient_unit(float(np.abs(objective).max()))
         columns: list[Matrix] = [objective / size]
@@ -272,3 +285,12 @@ class Nonsmooth:
             else:
                 pull[-1 - owner] += sign * weight * size
         return rows, pull, float(np.abs(rest).max()), rest
+
+
+def _nonnegative_least_squares() -> Callable[..., Any]:
+    try:
+        from scipy.optimize import nnls
+    except ImportError:
+        raise ImportError('minimize: kinks need scipy: pip install "feasible[solve]"') from None
+    found: Callable[..., Any] = nnls
+    return found

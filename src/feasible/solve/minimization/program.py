@@ -114,12 +114,12 @@ class Program:
             self.values = self.values_of(leaves)
             objective = self.objective_at(leaves)
         _check_finite("fun", objective)
-        _check_differentiable("fun", objective)
+        _check_differentiable("fun", objective, leaves)
         for requirement, value in zip(self.requirements, self.values, strict=True):
             if requirement.function is not None:
                 what = f"the function of constraint {requirement.position}"
                 _check_finite(what, value)
-                _check_differentiable(what, value)
+                _check_differentiable(what, value, leaves)
             self._bind(requirement, value.detach().to("cpu", torch.float64))
         gradient = self.derivatives.gradient(objective, leaves)
         if not np.isfinite(gradient).all():
@@ -331,8 +331,13 @@ def _check_finite(what: str, value: Tensor) -> None:
         )
 
 
-def _check_differentiable(what: str, value: Tensor) -> None:
-    if not value.requires_grad:
+def _check_differentiable(what: str, value: Tensor, leaves: Sequence[Tensor]) -> None:
+    # A value that needs gradients may be a function of other tensors than these.
+    depends = value.requires_grad and any(
+        part is not None
+        for part in torch.autograd.grad(value.sum(), leaves, retain_graph=True, allow_unused=True)
+    )
+    if not depends:
         raise ValueError(
             f"minimize: {what} has no gradient: it does not depend on x by operations that torch differentiates.\n"
             "  Look for .item(), .detach(), .data, NumPy, torch.no_grad or torch.tensor(...) inside it."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 
 import numpy as np
 import torch
@@ -51,11 +52,12 @@ class Projected:
 
     def _finished(self, spot: Spot, stationarity: float) -> bool:
         self.size = gradient_unit(float(np.abs(spot.gradient).max()))
-        if not self.monitor.report(spot.x, spot.value, 0.0, stationarity / self.size):
+        known = partial(self._multipliers, spot)
+        if not self.monitor.report(spot.x, spot.value, 0.0, stationarity / self.size, known):
             self.status = Status.INTERRUPTED
         elif stationarity <= self.tol * self.size:
             self.status = Status.CONVERGED
-        elif spot.value < -1e25:
+        elif self.monitor.is_bottomless(spot.x, spot.value, 0.0):
             self.status = Status.UNBOUNDED
         elif self.left <= 0:
             self.status = Status.ITERATION_LIMIT

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from feasible.solve.minimization.curvature import Curvature, Matrix
+from feasible.solve.minimization.curvature import Curvature, Matrix, combined
 from feasible.solve.minimization.unknowns import Vector
 
-SLACK = 1e-11
-"""Relative violation of a row that does not count."""
-RIDGE = 1e-13
-"""Relative weight that keeps dependent rows apart; it moves the solution by as little."""
+SLACK = 5e4
+"""Relative violation of a row that does not count, in rounding errors of the rows."""
+RIDGE = 500.0
+"""Relative weight that keeps dependent rows apart, in the same; it moves the solution by as little."""
 TOGETHER = 16
 """Up to this many rows all are multiplied by H at once, with the gradient."""
 MANY = 8
@@ -38,6 +38,8 @@ class Step(NamedTuple):
     """Those of the bounds, in the shape of d."""
     image: Vector
     """``B d = −(g + Jᵀμ + pull)``."""
+    heights: Vector
+    """``J d``."""
     is_elastic: bool
     """Whether some rows do not hold."""
 
@@ -67,6 +69,7 @@ class Quadratic:
         total = self.count + len(bounded)
         self.limits = np.full(total, np.inf)
         self.limits[: self.count] = limit
+        self.rounding = float(np.finfo(jacobian.dtype).eps)
         self.seen = inverse.sketch(gradient)
         self.slot = np.full(total, -1)
         self.known = np.empty(0, dtype=np.intp)
@@ -94,7 +97,7 @@ class Quadratic:
         rows = rows[self.slot[rows] < 0]
         if not len(rows):
             return
-        fresh = np.zeros((len(rows), len(self.gradient)))
+        fresh = np.zeros((len(rows), len(self.gradient)), self.jacobian.dtype)
         general = rows < self.count
         fresh[general] = self.jacobian[rows[general]]
         fresh[np.flatnonzero(~general), self.bounded[rows[~general] - self.count]] = 1.0
@@ -116,9 +119,21 @@ class Quadratic:
         """``g + Σ μ_i a_i``, and the step ``d`` that it asks for."""
         everything = np.zeros(len(self.known))
         everything[self.slot[rows]] = multipliers
-        force = self.gradient + everything @ self.matrix
+        force: Vector = self.gradient + combined(everything, self.matrix)
         move: Vector = -self.inverse.times(force, self.seen + everything @ self.sketch)
         return force, move
+
+    @property
+    def is_all_known(self) -> bool:
+        """Whether products with H say all that there is to know of the rows."""
+        return len(self.known) == len(self.limits)
+
+    def foreseen(self, rows: NDArray[np.intp], multipliers: Vector) -> Vector:
+        """All rows of the step that ``pull`` would give, from their products alone: no pass over the unknowns."""
+        everything = np.zeros(len(self.known))
+        everything[self.slot[rows]] = multipliers
+        heights: Vector = (self.drift - self.gram @ everything)[self.slot]
+        return heights
 
     def heights(self, move: Vector) -> Vector:
         """All rows of the step."""
@@ -139,9 +154,11 @@ class Quadratic:
         everything[active] = multipliers
         side[:] = 0
         side[active] = np.where(multipliers != 0, np.sign(multipliers), search.sides)
-        pull = np.zeros(len(self.gradient))
+        pull = np.zeros(len(self.gradient), self.gradient.dtype)
         pull[self.bounded] = everything[self.count :]
-        return Step(search.move, everything[: self.count], pull, -search.force, bool(search.capped.any()))
+        force, move, heights = search.step
+        general, is_elastic = heights[: self.count], bool(search.capped.any())
+        return Step(move, everything[: self.count], pull, -force, general, is_elastic)
 
 
 class _Search:
@@ -167,6 +184,7 @@ class _Search:
             if not len(violated):
                 return
             self._add(violated)
+        self._move()
 
     def _settle(self) -> None:
         """Minimise over the multipliers in use; rows whose multiplier would change its sign drop out."""
@@ -210,7 +228,7 @@ class _Search:
         floor = max(float(diagonal.max()) * 1e-16, np.finfo(float).tiny)
         scale = 1 / np.sqrt(np.maximum(diagonal, floor))
         scaled = gram * scale * scale[:, None]
-        scaled[np.diag_indices(len(free))] += RIDGE
+        scaled[np.diag_indices(len(free))] += RIDGE * self.program.rounding
         target: Vector = np.linalg.solve(scaled, right * scale) * scale
         return target
 
@@ -227,18 +245,29 @@ class _Search:
 
     def _violated(self) -> NDArray[np.intp]:
         """Rows outside the working set that do not hold, worst first; capped ones that hold again are freed."""
-        self.force, self.move = self.program.pull(self.rows, self.multipliers)
-        heights = self.program.heights(self.move)
+        if self.program.is_all_known:
+            violated = self._outside(self.program.foreseen(self.rows, self.multipliers))
+            if len(violated):
+                return violated
+        return self._outside(self._move())
+
+    def _move(self) -> Vector:
+        """The step for these multipliers; its heights."""
+        force, move = self.program.pull(self.rows, self.multipliers)
+        self.step = force, move, self.program.heights(move)
+        return self.step[2]
+
+    def _outside(self, heights: Vector) -> NDArray[np.intp]:
         if self.capped.any():
             self._release(heights)
         excess = np.maximum(heights - self.high, self.low - heights)
         excess[self.rows] = -np.inf
         size = np.maximum(np.abs(heights), 1.0)
-        outside = np.flatnonzero(excess > SLACK * size)
+        outside = np.flatnonzero(excess > SLACK * self.program.rounding * size)
         if len(outside):
             self.heights = heights
             outside = outside[np.argsort(-excess[outside])]
-            return outside[: max(1, min(len(outside), len(self.move)) // MANY)]
+            return outside[: max(1, min(len(outside), len(self.program.gradient)) // MANY)]
         return self.rows[:0] if not self.released else self.rows[self.released]
 
     def _release(self, heights: Vector) -> None:
@@ -249,14 +278,16 @@ class _Search:
             beyond = (
                 heights[row] - self.high[row] if self.multipliers[at] > 0 else self.low[row] - heights[row]
             )
-            if beyond < -SLACK * max(abs(heights[row]), 1.0):
+            if beyond < -SLACK * self.program.rounding * max(abs(heights[row]), 1.0):
                 self.released.append(at)
         if self.released:
             self.capped[self.released[0]] = False
             self.released = self.released[:1]
 
     def _add(self, rows: NDArray[np.intp]) -> None:
-        rows = rows[~np.isin(rows, self.rows)]
+        is_new = np.ones(len(self.low), dtype=bool)
+        is_new[self.rows] = False
+        rows = rows[is_new[rows]]
         if not len(rows):
             return
         self.program.take(rows)

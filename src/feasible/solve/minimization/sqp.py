@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from feasible.solve.minimization.curvature import Curvature, Matrix, curvature
+from feasible.solve.minimization.curvature import Curvature, Matrix, combined, curvature
 from feasible.solve.minimization.monitor import Ending, Monitor
 from feasible.solve.minimization.multipliers import shaped_multipliers
 from feasible.solve.minimization.program import Point, Program
@@ -52,7 +54,7 @@ class SQP:
         self.program, self.tol, self.monitor = program, tol, monitor
         self.lower, self.upper = program.lower, program.upper
         self.bounded = np.flatnonzero(np.isfinite(self.lower) | np.isfinite(self.upper))
-        self.inverse: Curvature = curvature(program.unknowns.count, memory)
+        self.inverse: Curvature = curvature(program.unknowns.count, memory, program.derivatives.dtype)
         self.sides = np.zeros(len(program.low) + len(self.bounded), dtype=np.int8)
         self.limit = LIMIT
         self.failures = 0
@@ -66,21 +68,24 @@ class SQP:
         here = self._here(point)
         status = Status.ITERATION_LIMIT
         step = self._step(here)
-        for _ in range(iterations):
+        for iteration in range(iterations + 1):
             stationarity = self._stationarity(here, step)
             violation = self._violation(here.rows)
             worst = self._worst(here.point)
-            if not self.monitor.report(here.point.x, here.point.fun, worst, stationarity):
+            known = partial(self._multipliers, here.point.x, step)
+            if not self.monitor.report(here.point.x, here.point.fun, worst, stationarity, known):
                 status = Status.INTERRUPTED
                 break
             if stationarity <= self.tol and worst <= self.tol and self._complements(here, step):
                 status = Status.CONVERGED
                 break
-            if here.fun < -1e25 and worst <= self.tol:
+            if self.monitor.is_bottomless(here.point.x, here.point.fun, worst):
                 status = Status.UNBOUNDED
                 break
             if self.standstill.is_reached:
                 status = Status.NUMERICAL_TROUBLE
+                break
+            if iteration == iterations:
                 break
             found = self._search(here, step, violation)
             if found is None:
@@ -97,8 +102,11 @@ class SQP:
             self._learn(here, new, step, image)
             here = new
             step = self._step(here)
+        return Ending(here.point.x, self._multipliers(here.point.x, step), status)
+
+    def _multipliers(self, x: Vector, step: Step) -> list[Tensor]:
         rows, pull = step.multipliers * self.row_scale / self.scale, step.pull / self.scale
-        return Ending(here.point.x, shaped_multipliers(self.program, here.point.x, rows, pull), status)
+        return shaped_multipliers(self.program, x, rows, pull)
 
     # -- scaling -----------------------------------------------------------------------------------
 
@@ -120,7 +128,9 @@ class SQP:
             self.scale * point.fun,
             self.row_scale * point.rows,
             self.scale * point.gradient,
-            point.jacobian if self.is_plain else self.row_scale[:, None] * point.jacobian,
+            point.jacobian
+            if self.is_plain
+            else point.jacobian * self.row_scale.astype(point.jacobian.dtype)[:, None],
         )
 
     def _violation(self, rows: Vector) -> Vector:
@@ -165,14 +175,14 @@ class SQP:
         gap = np.where(step.pull > 0, self.upper - x, x - self.lower)
         gap = np.where(step.pull == 0, 0.0, np.abs(gap))
         allowed = self.tol * max(1.0, float(np.abs(x).max()))
-        return bool((room <= self.tol + allowed * 0).all() and (gap <= allowed).all())
+        return bool((room <= self.tol).all() and (gap <= allowed).all())
 
     # -- line search -------------------------------------------------------------------------------
 
     def _search(self, here: _Here, step: Step, violation: Vector) -> tuple[Point, Vector] | None:
         """A point that lowers the merit function enough, and what the curvature expected of the gradient there."""
         self._weigh(step)
-        linear = self._violation(here.rows + here.jacobian @ step.move)
+        linear = self._violation(here.rows + step.heights)
         slope = float(here.gradient @ step.move - self.weights @ (violation - linear))
         if not slope < 0:
             return None
@@ -217,7 +227,7 @@ class SQP:
         if not len(self.low):
             return None
         sides = self.sides.copy()
-        rows = self.row_scale * trial.rows - here.jacobian @ step.move
+        rows = self.row_scale * trial.rows - step.heights
         corrected = self._solved(here, rows)
         self.sides = sides
         if np.linalg.norm(corrected.move - step.move) > np.linalg.norm(step.move):
@@ -226,7 +236,7 @@ class SQP:
 
     def _learn(self, here: _Here, new: _Here, step: Step, image: Vector) -> None:
         moved = new.point.x - here.point.x
-        change = new.gradient + new.jacobian.T @ step.multipliers + step.image + step.pull
+        change = new.gradient + combined(step.multipliers, new.jacobian) + step.image + step.pull
         self.inverse.update(moved, change, image)
 
 

@@ -43,9 +43,9 @@ class Unknowns:
         """The least precise of the dtypes."""
         return max((tensor.dtype for tensor in self.tensors), key=lambda dtype: torch.finfo(dtype).eps)
 
-    def flat(self, tensors: Sequence[Tensor]) -> Vector:
-        """Tensors of these shapes as one vector in float64."""
-        result = np.empty(self.count)
+    def flat(self, tensors: Sequence[Tensor], dtype: type[np.floating[Any]] = np.float64) -> Vector:
+        """Tensors of these shapes as one vector."""
+        result: Vector = np.empty(self.count, dtype)
         whole = torch.from_numpy(result)
         for at, tensor in zip(self.slices, tensors, strict=True):
             whole[at].copy_(tensor.detach().reshape(-1))
@@ -63,12 +63,12 @@ class Unknowns:
 
     def leaves(self, flat: Vector) -> list[Tensor]:
         """Tensors to differentiate with respect to; a module's parameters take the values."""
-        values = [self.shaped(flat, index) for index in range(len(self.tensors))]
         if self.module is None:
-            return [value.requires_grad_() for value in values]
+            return [self.shaped(flat, index).requires_grad_() for index in range(len(self.tensors))]
+        whole = torch.from_numpy(flat)
         with torch.no_grad():
-            for parameter, value in zip(self.parameters, values, strict=True):
-                parameter.copy_(value)
+            for parameter, at in zip(self.parameters, self.slices, strict=True):
+                parameter.copy_(whole[at].view(parameter.shape))
         return self.parameters
 
     def form(self, leaves: Sequence[Tensor]) -> Any:
@@ -79,8 +79,11 @@ class Unknowns:
 
     def rounded(self, flat: Vector) -> Vector:
         """The vector as it is after a trip through the tensors' dtypes."""
-        if all(tensor.dtype == torch.float64 for tensor in self.tensors):
+        dtypes = {tensor.dtype for tensor in self.tensors}
+        if dtypes == {torch.float64}:
             return flat
+        if dtypes == {torch.float32}:
+            return flat.astype(np.float32).astype(np.float64)
         return self.flat([self.shaped(flat, index) for index in range(len(self.tensors))])
 
     def copied(self, flat: Vector) -> Any:
