@@ -82,16 +82,11 @@ def test_several_runs_become_one_table(tmp_path):
 
 def test_every_metric_has_a_column_of_its_own(tmp_path):
     paths = []
-    metrics = {
-        "x": ("test accuracy", 1),
-        "y": ("test RMSE", 10.0),
-        "z": ("test RMSE", 1),
-        "w": ("test accuracy", 1),
-    }
-    for name, (label, unit) in metrics.items():
+    metrics = {"x": "test accuracy", "y": "test RMSE (unit 10)", "z": "test RMSE", "w": "test accuracy"}
+    for name, label in metrics.items():
         columns = [{"key": "test_metric", "label": label}, {"key": "feasible", "label": "obeys"}]
         row = {"variant": "a", "label": "A", "test_metric": name, "feasible": "1 of 1"}
-        result = {"experiment": name, "columns": columns, "rows": [row], "data": {"target_unit": unit}}
+        result = {"experiment": name, "columns": columns, "rows": [row]}
         paths.append(tmp_path / name)
         paths[-1].mkdir()
         (paths[-1] / "result.json").write_text(json.dumps(result))

@@ -79,6 +79,8 @@ def _numbers(constraint: Constraint, worst: float | None) -> Iterator[str]:
         yield f"the weight was moved by {constraint.moved:.3g} to start {'inside' if inside else 'with'}"
     if constraint.nonfinite:
         yield f"{constraint.nonfinite} terms were not finite; multipliers ignored them"
+    if constraint.method.linearises and constraint.ticks:
+        yield constraint.linearised.sentence(constraint.method)
     if worst is not None and math.isnan(worst):
         yield "holds NaN"
     saturation = saturation_of(constraint)
@@ -127,9 +129,12 @@ def _trend(constraint: Constraint, series: Series) -> Trend | None:
         return float(numbers_of(constraint, point, constraint.state)["violation"])
 
     trend = find_trends(series, float(tolerance_of(constraint, value)), rows, violation_of)
-    # Each batch of indexed samples has other multipliers: their course says nothing.
-    is_indexed = isinstance(constraint.measure, IndexedSample)
-    return None if is_indexed and trend and trend.kind != "idle" else trend
+    if trend is None or trend.kind == "idle":
+        return trend
+    # Each batch of indexed samples has other multipliers, and without multipliers there is no dual rate to change.
+    silent = isinstance(constraint.measure, IndexedSample)
+    silent |= trend.kind == "oscillates" and not constraint.method.has_multiplier
+    return None if silent else trend
 
 
 def _pulls_inside(constraint: Constraint) -> bool:

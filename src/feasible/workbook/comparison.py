@@ -126,10 +126,11 @@ def metric_of(dataset: Dataset) -> Metric:
 def _metric_column(dataset: Dataset, rows: str) -> Column:
     metric = metric_of(dataset)
     where = {"test": "held-out", "train": "training"}[rows]
+    unit = f" (unit {dataset.target_unit:g})" if dataset.target_unit != 1 else ""
     if not dataset.is_held_out:
-        return column(f"{rows}_metric", metric.name, metric.meaning, metric.format)
+        return column(f"{rows}_metric", metric.name + unit, metric.meaning, metric.format)
     return column(
-        f"{rows}_metric", f"{rows} {metric.name}", f"{metric.meaning}, on {where} rows", metric.format
+        f"{rows}_metric", f"{rows} {metric.name}{unit}", f"{metric.meaning}, on {where} rows", metric.format
     )
 
 
@@ -176,7 +177,7 @@ def compare_runs(paths: Sequence[Path]) -> dict[str, Any]:
     columns: dict[str, Column] = {}
     rows = []
     for name, found in zip(names, read, strict=True):
-        own = [_own_column(one, found, columns) for one in found["columns"]]
+        own = [_own_column(one, columns) for one in found["columns"]]
         columns |= {one["key"]: one for one in own if one["key"] not in columns}
         keys = {one["key"]: mine["key"] for one, mine in zip(found["columns"], own, strict=True)}
         rows += [
@@ -190,12 +191,9 @@ def compare_runs(paths: Sequence[Path]) -> dict[str, Any]:
     return {"columns": list(columns.values()), "rows": rows}
 
 
-def _own_column(column: Column, found: Mapping[str, Any], others: Mapping[str, Column]) -> Column:
-    """The column with its unit, under a key of its own where the others have another metric there."""
+def _own_column(column: Column, others: Mapping[str, Column]) -> Column:
+    """The column, under a key of its own where the others have another metric there."""
     key, label = column["key"], column.get("label", "")
-    unit = found.get("data", {}).get("target_unit", 1)
-    if key.endswith("_metric") and unit != 1:
-        label = f"{label} (unit {unit:g})"
     is_taken = key in others and others[key].get("label", "") != label
     return {**column, "key": f"{key}: {label}" if is_taken else key, "label": label}
 

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,14 @@ from feasible.workbook.errors import InputError, closest, inside
 from feasible.workbook.tables import ConstraintTable, Named, RateTable
 
 T = TypeVar("T")
+
+
+class Timed(NamedTuple):
+    """A method as a TOML file gives it."""
+
+    method: Method
+    share: float | None = None
+    """Which part of the training its ``steps`` are, where they were given as a share."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,15 @@ class Rule:
     average: float | None = None
     by: Method | None = None
     """How it is enforced; ``None``: it is only measured."""
+    share: float | None = None
+    """Which part of the training the method's ``steps`` are, where they were given as a share."""
+
+    def method(self, steps: int) -> Method | None:
+        """The method for a training of so many steps."""
+        if self.by is None or self.share is None:
+            return self.by
+        own: Any = {"steps": max(1, round(self.share * steps))}
+        return dataclasses.replace(self.by, **own)
 
     @property
     def is_one_value(self) -> bool:
@@ -44,7 +61,7 @@ class Rule:
         return self.rate is not None or self.value == "expectation"
 
 
-def parse_rule(table: ConstraintTable, by: Method | None = None) -> Rule:
+def parse_rule(table: ConstraintTable, by: Timed | None = None) -> Rule:
     """The rule that a ``[[constraints]]`` table describes."""
     with inside("set"):
         bound = parse_set(table.set)
@@ -62,7 +79,7 @@ def parse_rule(table: ConstraintTable, by: Method | None = None) -> Rule:
         per,
         table.tolerance,
         table.average,
-        by,
+        *(by or (None, None)),
     )
 
 
@@ -96,6 +113,18 @@ def parse_method(table: Named) -> Method:
     Constant(value=2.0)
     """
     return build("method", method_classes(), table)
+
+
+def parse_timed(table: Named) -> Timed:
+    """A method, and the share of the training that its steps are, where they are a number between 0 and 1.
+
+    >>> parse_timed({"name": "ProximalAnneal", "steps": 0.75}).share
+    0.75
+    """
+    steps = table.get("steps") if isinstance(table, dict) else None
+    if not (isinstance(steps, float) and isinstance(table, dict) and 0 < steps <= 1):
+        return Timed(parse_method(table))
+    return Timed(parse_method({**table, "steps": 1}), steps)
 
 
 def set_classes() -> dict[str, type[Set]]:

@@ -96,7 +96,7 @@ class TrainingTable(Table):
     """``[training]``: the optimizer, its step and the regulariser of the weight matrices."""
 
     optimizer: Literal["adam", "adamw", "sgd", "lbfgs", "projected-lbfgs", "stochastic-lbfgs"] = "adam"
-    """``"lbfgs"`` and ``"projected-lbfgs"`` search along lines, four iterations a step: give them all rows at a time."""
+    """``"lbfgs"`` and ``"projected-lbfgs"`` search along lines, four iterations a step: give them all rows at once."""
     learning_rate: Positive = 1e-3
     schedule: Literal["constant", "cosine"] = "constant"
     """Whether the learning rate stays, or falls to 0 along a cosine until the last epoch."""

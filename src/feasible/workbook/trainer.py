@@ -35,7 +35,7 @@ class Trainer:
         self.dataset = dataset
         self.model = build_model(variant.model, dataset, seed)
         self.judge = Judge(variant, dataset, self.model)
-        self.problem = declare(self.model, variant, dataset)
+        self.problem = declare(self.model, variant, dataset, epochs)
         self.optimizer = make_optimizer(variant.training, self.model)
         if self.problem.constraints:
             self.problem.attach(self.optimizer)
