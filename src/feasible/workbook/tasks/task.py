@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -96,15 +97,7 @@ class Record:
 def is_kept(number: int) -> bool:
     """The first twenty evaluations, then about ten in every power of ten.
 
-    >>> [number for number in range(1, 100) if is_kept(number)][18:]
-    [19, 20, 24, 30, 36, 45, 57, 72, 90]
+    >>> [number for number in range(1, 101) if is_kept(number)][18:]
+    [19, 20, 26, 32, 40, 51, 64, 80, 100]
     """
-    if number <= 20:
-        return True
-    spacing = 10 ** (1 / 10)
-    power = 10.0
-    while power <= number:
-        if int(power) == number:
-            return True
-        power *= spacing
-    return False
+    return number <= 20 or math.floor(10 * math.log10(number)) > math.floor(10 * math.log10(number - 1))
