@@ -527,8 +527,9 @@ def test_time_and_evaluations_are_bounds():
     result = polish(declared(network()), steps=0, evaluations=0)
     assert result.evaluations == 0
     assert result["pairs of moves"].changed == 0
-    result = polish(declared(network()), steps=0, seconds=1e-9)
-    assert "ended after its 1e-09 seconds" in str(result)
+    for seconds in (0, 1e-9):
+        result = polish(declared(network()), steps=0, seconds=seconds)
+        assert f"ended after its {seconds:g} seconds" in str(result)
 
 
 def test_a_diverged_retraining_is_taken_back():
@@ -547,8 +548,22 @@ BAD = {
     "a convex set": (lambda p: polish(declared(network(), fs.NonNegative(), by=fs.Project())), "no weight is"),
     "no data": (lambda p: p.polish([], squared), "no batches"),
     "used iterator": (lambda p: p.polish(iter([]), squared), "no batches"),
-    "a tensor": (lambda p: p.polish(X, squared), "must be batches"),
-    "a number": (lambda p: p.polish(3, squared), "must be batches"),
+    "a tensor": (lambda p: p.polish(X, squared), "must be a list of batches"),
+    "a number": (lambda p: p.polish(3, squared), "must be a list of batches"),
+    "a pair": (lambda p: p.polish((X, Y), squared), r"one batch, a tuple of (?s:.*)data=\[\(x, y\)\]"),
+    "a pair of arrays": (lambda p: p.polish((X.numpy(), Y.numpy()), squared), "one batch, a tuple"),
+    "one argument": (lambda p: p.polish(BATCHES, lambda call: 0.0), r"loss\(call, batch\), got one of \(call\)"),
+    "no function": (lambda p: p.polish(BATCHES, 3.0), r"loss must be a function loss\(call, batch\), got 3.0"),
+    "a criterion": (lambda p: p.polish(BATCHES, F.mse_loss), r"AttributeError: .*\n.*criterion\(call\(batch"),
+    "a module": (lambda p: p.polish(BATCHES, nn.MSELoss()), r"AttributeError: .*\n.*criterion\(call\(batch"),
+    "a whole batch": (lambda p: p.polish(BATCHES, lambda call, b: call(b)), r"TypeError: linear\(\).*\n.*batch"),
+    "detached": (lambda p: p.polish(BATCHES, lambda call, b: squared(call, b).detach()), r"leave out .detach\(\)"),
+    "no model": (lambda p: p.polish(BATCHES, lambda call, b: b[0].mean()), "retrain .*does not depend on them"),
+    "an item": (lambda p: p.polish(BATCHES, lambda call, b: squared(call, b).item()), r"Leave out .item\(\)"),
+    "metric of one": (lambda p: p.polish(BATCHES, squared, metric=lambda call: 0), "got one of"),
+    "metric vector": (lambda p: p.polish(BATCHES, squared, metric=lambda call, b: call(b[0])), "must return one"),
+    "metric text": (lambda p: p.polish(BATCHES, squared, metric=lambda call, b: "a"), "one number, got str"),
+    "metric fails": (lambda p: p.polish(BATCHES, squared, metric=F.mse_loss), "polish: metric is called as"),
     "a vector": (lambda p: p.polish(BATCHES, lambda call, b: (call(b[0]) - b[1]).square()), "scalar tensor, got shape"),
     "no tensor": (lambda p: p.polish(BATCHES, lambda call, b: 1.0), "scalar tensor, got float"),
     "whole number": (lambda p: p.polish(BATCHES, lambda call, b: call(b[0]).argmax()), "torch.int64"),
@@ -566,10 +581,38 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_sentence(name):
+def test_bad_input_is_one_sentence_and_changes_nothing(name):
     call, message = BAD[name]
+    problem = declared(network())
+    before = problem.model[2].weight.detach().clone()
     with pytest.raises(ValueError, match=message):
-        call(declared(network()))
+        call(problem)
+    assert torch.equal(problem.model[2].weight, before)
+
+
+def test_errors_of_the_users_own_function_are_the_cause():
+    with pytest.raises(ValueError, match="AttributeError") as caught:
+        declared(network()).polish(BATCHES, F.mse_loss)
+    assert isinstance(caught.value.__cause__, AttributeError)
+    with pytest.raises(KeyError):
+        declared(network()).polish(BATCHES, lambda call, batch: {}["missing"])
+
+
+def test_a_loss_without_a_slope_is_searched_but_not_retrained():
+    def wrong(call, batch):
+        return (call(batch[0]).argmax(1) != batch[1].argmax(1)).float().mean()
+
+    result = polish(declared(network()), wrong, steps=0)
+    assert result.loss < result["rounded"].loss
+
+
+def test_terms_of_other_constraints_are_something_to_learn_from():
+    model = network()
+    problem = declared(model)
+    problem.constrain("0.weight", fs.L2Ball(0.1, dim=None), by=fs.Penalty(1.0))
+    norm = float(model[0].weight.detach().norm())
+    polish(problem, lambda call, batch: squared(call, batch).detach(), steps=3)
+    assert float(model[0].weight.detach().norm()) < norm
 
 
 def test_two_discrete_sets_on_one_weight_are_refused():

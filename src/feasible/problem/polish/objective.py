@@ -16,6 +16,7 @@ from feasible.methods.slot import unwrap
 from feasible.problem.polish.targets import Target
 from feasible.problem.polish.trials import Trials
 from feasible.problem.ranks import is_distributed, total
+from feasible.solve.handed import one_number
 
 Loss = Callable[[Callable[..., Any], Any], Tensor]
 """``fn(call, batch)``: a scalar, where ``call(*inputs)`` runs the model."""
@@ -87,7 +88,7 @@ class Objective:
 
     def mean(self, function: Callable[[Callable[..., Any], Any], Any]) -> float:
         """A function of ``call`` and a batch, averaged over the batches at the present weights."""
-        with torch.no_grad(), _same_noise(self.targets):
+        with torch.no_grad(), same_noise(self.targets):
             values = [torch.as_tensor(function(self.call, batch)).double().cpu() for batch in self._batches]
         return float(self._averaged(torch.stack([value.reshape(()) for value in values]).mean()))
 
@@ -151,7 +152,7 @@ class Objective:
     def _losses_at_once(self, trials: Trials) -> Tensor:
         touched, stacks = trials.stacks(self.targets)
         results = torch.zeros(trials.count, dtype=torch.float64)
-        with _same_noise(self.targets):
+        with same_noise(self.targets):
             for batch in self._batches:
                 losses = torch.func.vmap(self._at(touched, batch), randomness="same")(*stacks)
                 results += losses.double().cpu()
@@ -161,7 +162,7 @@ class Objective:
         _, stacks = trials.stacks(self.targets, everywhere=True)
         every = list(range(len(self.targets)))
         sums = [torch.zeros_like(stack) for stack in stacks]
-        with _same_noise(self.targets):
+        with same_noise(self.targets):
             for batch in self._batches:
                 slope = torch.func.grad(self._at(every, batch), argnums=tuple(every))
                 for one, gradient in zip(
@@ -203,7 +204,7 @@ class Objective:
         leaves = [target.slot.leaf for target in self.targets]
         for _ in self._visit(trials):
             sums = [torch.zeros_like(leaf) for leaf in leaves]
-            with torch.enable_grad(), _same_noise(self.targets), _learning(leaves):
+            with torch.enable_grad(), same_noise(self.targets), requiring(leaves, True):
                 for batch in self._batches:
                     loss = scalar(self._loss(self.call, batch))
                     if not loss.requires_grad:
@@ -246,20 +247,16 @@ def scalar(loss: Any) -> Tensor:
     Raises:
         ValueError: it is not.
     """
-    if isinstance(loss, Tensor) and loss.numel() == 1 and loss.is_floating_point():
-        return loss.reshape(())
-    got = f"shape {tuple(loss.shape)}, {loss.dtype}" if isinstance(loss, Tensor) else type(loss).__name__
-    raise ValueError(
-        f"polish: loss(call, batch) must return a scalar tensor, got {got}. Reduce it, as in .mean()."
-    )
+    return one_number(loss, "polish: loss")
 
 
 @contextmanager
-def _learning(leaves: Iterable[Tensor]) -> Iterator[None]:
+def requiring(leaves: Iterable[Tensor], wanted: bool) -> Iterator[None]:
+    """Leaves that take gradients or do not, and afterwards as they were."""
     flags = [(leaf, leaf.requires_grad) for leaf in leaves]
     try:
         for leaf, _ in flags:
-            leaf.requires_grad_(True)
+            leaf.requires_grad_(wanted)
         yield
     finally:
         for leaf, flag in flags:
@@ -267,7 +264,7 @@ def _learning(leaves: Iterable[Tensor]) -> Iterator[None]:
 
 
 @contextmanager
-def _same_noise(targets: Sequence[Target]) -> Iterator[None]:
+def same_noise(targets: Sequence[Target]) -> Iterator[None]:
     """Every evaluation draws the same random numbers, if any, and leaves the global generators as they were."""
     devices = {target.slot.leaf.device for target in targets}
     indices = sorted(device.index or 0 for device in devices if device.type == "cuda")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import torch
 
 from feasible.errors import UnsupportedError
 from feasible.problem.compatibility import check_methods
+from feasible.problem.polish.first_calls import check_calls
 from feasible.problem.polish.objective import Budget, Loss, Objective
 from feasible.problem.polish.result import Polish, Stage
 from feasible.problem.polish.retraining import (
@@ -25,6 +26,7 @@ from feasible.problem.polish.search import Search
 from feasible.problem.polish.surroundings import Snapshot, evaluating, read, undisturbed
 from feasible.problem.polish.targets import Target, find_targets, settle
 from feasible.sets.moves import neighbours
+from feasible.solve.handed import Function, check_function, first_value
 
 if TYPE_CHECKING:
     from feasible.problem.problem import Problem
@@ -50,12 +52,15 @@ def polish(
     steps: int = 1000,
     *,
     lr: float = 1e-3,
-    metric: Callable[[Callable[..., Any], Any], Any] | None = None,
+    metric: Function | None = None,
     evaluations: int | None = None,
     seconds: float | None = None,
 ) -> Polish:
     """See ``Problem.polish``."""
     _check_numbers(steps, lr, evaluations, seconds)
+    check_function(loss, "polish: loss")
+    if metric is not None:
+        check_function(metric, "polish: metric")
     targets = find_targets(problem)
     check_optimizer(optimizer, remaining(problem, targets), targets)
     if steps and isinstance(optimizer, torch.optim.Optimizer):
@@ -76,7 +81,7 @@ class _Run:
         targets: list[Target],
         batches: list[Any],
         loss: Loss,
-        metric: Callable[[Callable[..., Any], Any], Any] | None,
+        metric: Function | None,
     ) -> None:
         self.problem, self.targets, self.loss, self.metric = problem, targets, loss, metric
         self.batches = batches
@@ -96,6 +101,9 @@ class _Run:
     ) -> Polish:
         """Every stage."""
         self._check_values(steps)
+        check_calls(
+            self.problem, self.targets, self.whole.call, self.batches[0], self.loss, self.metric, steps
+        )
         with self._stage("as trained"), evaluating(self.problem):
             pass
         with self._stage("rounded"):
@@ -199,7 +207,7 @@ class _Run:
         before = clock.moment.call
         with evaluating(self.problem), torch.enable_grad():
             self.problem.recording = True  # the first value decides the shape of a constraint
-            self.loss(self.whole.call, self.batches[0])
+            first_value(self.loss, self.whole.call, self.batches[0], "polish: loss")
         clock.close_window()
         called = clock.moment.call != before
         if not called:
@@ -213,6 +221,7 @@ def _check_numbers(steps: int, lr: float, evaluations: int | None, seconds: floa
     for name, value in (("steps", steps), ("evaluations", evaluations)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
             raise ValueError(f"polish: {name} must be a whole number ≥ 0, got {value!r}.")
-    for name, number in (("lr", lr), ("seconds", seconds)):
-        if number is not None and not number > 0:
-            raise ValueError(f"polish: {name} must be positive, got {number!r}.")
+    if not lr > 0:
+        raise ValueError(f"polish: lr must be positive, got {lr!r}.")
+    if seconds is not None and not seconds >= 0:
+        raise ValueError(f"polish: seconds must be ≥ 0, got {seconds!r}.")

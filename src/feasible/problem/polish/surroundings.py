@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from feasible.methods.slot import unwrap
+from feasible.solve.handed import check_batches
 
 if TYPE_CHECKING:
     from feasible.problem.problem import Problem
@@ -21,10 +22,7 @@ def read(data: Iterable[Any]) -> tuple[list[Any], Iterable[Any]]:
     Raises:
         ValueError: these are no batches, or there are none.
     """
-    if isinstance(data, (Tensor, Mapping, str)) or not isinstance(data, Iterable):
-        raise ValueError(
-            f"polish: data must be batches to go through, such as a DataLoader or [(x, y)], got {type(data).__name__}."
-        )
+    check_batches(data, "polish: data", "data")
     generator = torch.default_generator
     state = generator.get_state()
     try:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
+from feasible.solve.handed import one_number
 from feasible.solve.search.optimizers import Factory, make
-from feasible.solve.search.template import State, Template, evaluating, number
+from feasible.solve.search.template import State, Template, evaluating
 
 
 class Ensemble:
@@ -59,7 +60,7 @@ class Ensemble:
             def call(*inputs: Any, **options: Any) -> Any:
                 return functional_call(template.module, state, inputs, options)
 
-            loss = number(template.loss(call, batch))
+            loss = one_number(template.loss(call, batch), "loss")
             return (
                 loss,
                 {name: state[name] for name in buffers},

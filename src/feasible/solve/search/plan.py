@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from feasible.errors import UnsupportedError
 from feasible.sets import Set
+from feasible.solve.handed import check_batches, check_function
 from feasible.solve.search.choices import Choice, Table, find_choices, listed
 from feasible.solve.search.ensemble import Ensemble
 from feasible.solve.search.optimizers import Factory, adam, check_elementwise, check_factory
@@ -84,8 +85,7 @@ def make_plan(
     """Check all arguments and try one call, one call for two members, and the optimizer."""
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
-    if not callable(loss):
-        raise ValueError(f"loss must be a function loss(call, batch), got {loss!r}.")
+    check_function(loss, "loss")
     _check_whole("steps", steps)
     _check_whole("starts", starts)
     if chunk != "auto":
@@ -125,12 +125,7 @@ def _check_whole(name: str, value: object, otherwise: str = "") -> None:
 
 def _kept(batches: Iterable[Any], steps: int) -> list[Any]:
     """One pass, at most so many batches as there are steps where its length is not known."""
-    is_pair = isinstance(batches, tuple) and batches and all(isinstance(part, Tensor) for part in batches)
-    if is_pair or isinstance(batches, (Tensor, Mapping, str)) or not isinstance(batches, Iterable):
-        raise ValueError(
-            f"batches must be a list of batches, or what iterates over them, got {type(batches).__name__}.\n"
-            "  One batch of all data is a list of one: batches=[(x, y)]."
-        )
+    check_batches(batches, "batches", "batches")
     kept = list(batches if isinstance(batches, Sized) else itertools.islice(batches, steps))
     if not kept:
         raise ValueError("batches is empty: give at least one batch, as in batches=[(x, y)].")
@@ -183,7 +178,7 @@ def _allocated(template: Template, table: Table, count: int, batch: Any) -> int:
         ) from error
     if members.leaves and all(leaf.grad is None for leaf in members.leaves):
         raise ValueError(
-            "the loss does not depend on anything that is trained.\n"
+            "the loss does not depend on anything that is trained, or is detached from it.\n"
             "  Run the model through the first argument: loss=lambda call, batch: criterion(call(batch[0]), batch[1])."
         )
     return int(allocated.bytes)

@@ -14,6 +14,7 @@ from torch.func import functional_call
 
 from feasible.errors import UnsupportedError
 from feasible.methods.slot import unwrap
+from feasible.solve.handed import first_value, one_number
 from feasible.solve.search.choices import Choice
 
 Call = Callable[..., Any]
@@ -93,20 +94,6 @@ def make_template(
     )
 
 
-def number(value: object) -> Tensor:
-    """What the loss gave, as one number.
-
-    Raises:
-        ValueError: it is something else.
-    """
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(
-            f"loss(call, batch) must give one number as a tensor, got {got}.\n  Reduce it: .mean() or .sum()."
-        )
-    return value.reshape(())
-
-
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """The module in eval mode, then as it was."""
@@ -129,7 +116,7 @@ def _changed_buffers(module: nn.Module, loss: Loss, batch: Any, values: State) -
     def call(*inputs: Any, **options: Any) -> Any:
         return functional_call(module, state, inputs, options)
 
-    number(loss(call, batch))
+    one_number(first_value(loss, call, batch, "loss"), "loss")
     return {
         name: before[name]
         for name, buffer in given.items()
