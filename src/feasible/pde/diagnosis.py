@@ -1,0 +1,216 @@
+"""What is wrong with a boundary value problem before any training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.func import jacrev
+
+from feasible.pde.conditions import Condition, OnPart
+from feasible.pde.domains import Domain
+from feasible.pde.equations import Equation
+from feasible.pde.samplers import sobol
+
+__all__ = ["Diagnosis"]
+
+Model = Callable[..., Tensor]
+Rows = Callable[[Model], list[Tensor]]
+FEATURES = {1: 120, 2: 400, 3: 600}
+BANDWIDTH = {1: 40.0, 2: 14.0, 3: 8.0}
+"""Of the features' frequencies, times the length of the domain."""
+POINTS = {1: 400, 2: 1200, 3: 1800}
+KEPT = 1e-9
+"""Singular values of the features that make a basis, over the largest."""
+STARTS = (0.0, 1.0, -1.0, 0.1, -0.1, 10.0, -10.0)
+SEEN = 1e-3
+"""A contradiction is at least this large, in the units of the rows."""
+
+
+@final
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found."""
+
+    findings: tuple[str, ...]
+    """One sentence each; empty: nothing."""
+    constants: tuple[tuple[float, ...], ...] = ()
+    """Constants that satisfy all rows, component by component."""
+    rank: int | None = None
+    """Numerical rank of the rows over the basis; ``None``: the equation is not linear."""
+    size: int | None = None
+    """The number of functions in the basis."""
+    smallest: float | None = None
+    """The smallest residual of a function of size 1 under the homogeneous problem."""
+
+    def __bool__(self) -> bool:
+        return bool(self.findings)
+
+
+@torch.no_grad()
+def diagnosis(
+    equation: Equation,
+    domain: Domain,
+    conditions: Sequence[Condition],
+    inputs: Sequence[Any],
+    tol: float,
+    seed: int,
+) -> Diagnosis:
+    """See ``System.diagnose``."""
+    dim = min(domain.dim, 3)
+    points = sobol(domain, POINTS[dim] if not inputs else len(inputs[0]), seed=seed, dtype=torch.float64)
+    given = [each.double() if isinstance(each, Tensor) else each for each in inputs]
+
+    def rows(model: Model) -> list[Tensor]:
+        inside = equation(model, points, *given)
+        beside = [condition.residual(model, condition.points(points)) for condition in conditions]
+        return [block.reshape(-1) for block in (inside, *beside)]
+
+    constants = solving_constants(rows, equation.outputs, tol)
+    findings = [constant_sentence(values) for values in constants]
+    if not equation.linear:
+        return Diagnosis(tuple(findings), tuple(constants))
+    basis = Basis(domain, equation.outputs, points, seed)
+    linear = Linear(rows, basis)
+    names = [condition.name for condition in conditions]
+    nulls = linear.null_functions(tol)
+    findings += [null_sentence(nulls, linear.smallest, domain, conditions)] if nulls else []
+    findings += [f"{names[i]} is redundant: the equation and the other conditions imply it." for i in linear.implied(tol)]
+    miss, block = linear.contradiction()
+    if miss > SEEN:
+        where = (["the equation", *names])[block]
+        findings.append(
+            f"the conditions conflict: no smooth function satisfies all rows, {where} is missed by {miss:.2g}."
+        )
+    return Diagnosis(tuple(findings), tuple(constants), linear.rank(tol), basis.size, linear.smallest)
+
+
+def solving_constants(rows: Rows, outputs: int, tol: float) -> list[tuple[float, ...]]:
+    """Constants that satisfy all rows, found by Newton's method from several starts."""
+
+    def residual(values: Tensor) -> Tensor:
+        return torch.cat(rows(lambda x, *inputs: values.expand(len(x), outputs)))
+
+    found: list[Tensor] = []
+    for start in STARTS:
+        values = torch.full((outputs,), start, dtype=torch.float64)
+        for _ in range(30):
+            slopes = jacrev(residual)(values)
+            step = torch.linalg.lstsq(slopes, residual(values), driver="gelsd").solution
+            if not bool(step.isfinite().all()):
+                break
+            values = values - step
+            if float(step.abs().max()) <= 1e-12 * (1 + float(values.abs().max())):
+                break
+        size = residual(values).abs().max()
+        is_new = all(float((values - other).abs().max()) > 1e-4 for other in found)
+        if bool(size <= tol) and is_new:
+            found.append(values)
+    return [tuple(round(float(value), 9) + 0.0 for value in values) for values in found]
+
+
+def constant_sentence(values: tuple[float, ...]) -> str:
+    """What a constant solution means."""
+    shown = ", ".join(f"{value:g}" for value in values)
+    shown = shown if len(values) == 1 else f"({shown})"
+    return (
+        f"the constant u ≡ {shown} satisfies the equation and all conditions: training tends to find it. "
+        "Add initial or boundary values, or anchors, that it violates."
+    )
+
+
+def null_sentence(count: int, smallest: float, domain: Domain, conditions: Sequence[Condition]) -> str:
+    """What functions mean that no row sees."""
+    known = {condition.part for condition in conditions if isinstance(condition, OnPart)}
+    open_parts = [part for part in domain.parts if part not in known and part != "end"]
+    what = f"{count} function{'s' if count > 1 else ''} (to {smallest:.1g})" if count < 20 else "many functions"
+    if open_parts or not conditions:
+        return (
+            f"the problem does not determine u: {what} may be added to any solution. "
+            f"Nothing is known at {', '.join(open_parts) or 'the boundary'}."
+        )
+    return (
+        f"the problem is resonant: {what} satisfy the equation and the conditions without their right sides, so that "
+        "a solution is not unique, or there is none. Change a condition (a slope for a value), or anchor u inside."
+    )
+
+
+class Basis:
+    """Smooth functions, orthonormal on the domain: random waves, with those left out that the others make up."""
+
+    def __init__(self, domain: Domain, outputs: int, points: Tensor, seed: int) -> None:
+        dim = min(domain.dim, 3)
+        generator = torch.Generator().manual_seed(seed)
+        count = FEATURES[dim]
+        low, high = (torch.tensor(corner, dtype=torch.float64) for corner in domain.bounds)
+        band = 2 * torch.rand(domain.dim, count, generator=generator, dtype=torch.float64) - 1
+        self.waves = BANDWIDTH[dim] * band / (high - low)[:, None]
+        self.shifts = 2 * math.pi * torch.rand(count, generator=generator, dtype=torch.float64)
+        self.low, self.outputs = low, outputs
+        inside = sobol(domain, 4 * count, seed=seed + 1, dtype=torch.float64)
+        values = self.features(inside) / math.sqrt(len(inside))
+        _, sizes, directions = torch.linalg.svd(values, full_matrices=False)
+        kept = sizes > KEPT * sizes[0]
+        self.mix = directions[kept].T / sizes[kept]
+        self.size = outputs * self.mix.shape[1]
+
+    def features(self, x: Any) -> Any:
+        """All waves, (n, count)."""
+        return torch.cos((x - self.low) @ self.waves + self.shifts)
+
+    def model(self, coefficients: Tensor) -> Model:
+        """The function with these coefficients, (size,)."""
+        mixed = self.mix @ coefficients.reshape(self.outputs, -1).T
+        return lambda x, *inputs: self.features(x) @ mixed
+
+
+class Linear:
+    """The rows of a linear problem over a basis, ``R c + r₀``, and its singular values."""
+
+    def __init__(self, rows: Rows, basis: Basis) -> None:
+        start = torch.zeros(basis.size, dtype=torch.float64)
+
+        def weighed(coefficients: Tensor) -> tuple[Tensor, ...]:
+            blocks = rows(basis.model(coefficients))
+            return tuple(block / math.sqrt(max(len(block), 1)) for block in blocks)
+
+        self.right = [block * math.sqrt(max(len(block), 1)) for block in weighed(start)]
+        self.blocks = list(jacrev(weighed, chunk_size=256)(start))
+        self.sizes = torch.linalg.svdvals(torch.cat(self.blocks))
+        self.count = basis.size
+        # Over a function of size 1 a nondimensional equation gives rows of size 1.
+        self.smallest = float(self.sizes[-1]) if len(self.sizes) == basis.size else 0.0
+
+    def rank(self, tol: float) -> int:
+        """Directions that some row sees."""
+        return int((self.sizes > tol).sum())
+
+    def null_functions(self, tol: float) -> int:
+        """Directions that none sees."""
+        return self.count - self.rank(tol)
+
+    def implied(self, tol: float) -> list[int]:
+        """Conditions without which the rank is the same."""
+        whole = self.rank(tol)
+        found = []
+        for number in range(1, len(self.blocks)):
+            others = [block for place, block in enumerate(self.blocks) if place != number]
+            rank = int((torch.linalg.svdvals(torch.cat(others)) > tol).sum())
+            if rank >= whole:
+                found.append(number - 1)
+        return found
+
+    def contradiction(self) -> tuple[float, int]:
+        """The largest row that least squares cannot make zero, and its block."""
+        lengths = [len(block) for block in self.blocks]
+        right = torch.cat([block / math.sqrt(max(len(block), 1)) for block in self.right])
+        matrix = torch.cat(self.blocks)
+        solved = torch.linalg.lstsq(matrix, -right[:, None], rcond=1e-10, driver="gelsd").solution[:, 0]
+        rest = torch.split(matrix @ solved + right, lengths)
+        misses = [float(torch.linalg.vector_norm(each)) for each in rest]
+        largest = max(misses)
+        return largest, misses.index(largest)
