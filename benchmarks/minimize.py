@@ -1,9 +1,11 @@
-"""``minimize`` beside scipy: small smooth problems, a sphere, a dictionary, non-negative least squares."""
+"""``minimize`` beside scipy: small smooth problems, a sphere, a dictionary, non-negative least squares; a network."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor
 import feasible as fs
 
 from . import peers
-from .timing import Line, Run, against
+from .timing import Line, Run, against, medians
 
 ROUNDS = 11
 
@@ -34,6 +36,9 @@ def main() -> Iterator[Line]:
         yield from against(
             name, ours, others, {"L-BFGS-B": goal}, ROUNDS, note=outcome(fun, x0, [fs.NonNegative()])
         )
+    yield from sparse(scipy)
+    for dtype in (torch.float64, torch.float32):
+        yield network(dtype)
 
 
 def solved(fun: Callable[[Tensor], Tensor], x0: Tensor, constraints: list) -> Run:
@@ -123,6 +128,95 @@ def least_squares() -> Iterator[tuple[str, Callable[[Tensor], Tensor], Tensor, f
     )
 
 
+EVERY, STEPS = 200_000, 60
+"""Unknowns, and iterations after which both sides of the sparse row are stopped."""
+
+
+def sparse(scipy) -> Iterator[Line]:
+    """Both stopped after equal iterations; the value that each has reached then is in the note."""
+    generator = torch.Generator().manual_seed(0)
+    places = torch.randint(EVERY, (2, 10 * EVERY), generator=generator)
+    entries = torch.randn(10 * EVERY, generator=generator, dtype=torch.float64)
+    A = torch.sparse_coo_tensor(places, entries, (EVERY, EVERY)).coalesce()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch calls its compressed rows a beta
+        A, transposed = A.to_sparse_csr(), A.mT.to_sparse_csr()
+    product = Product(A, transposed)
+    b = torch.randn(EVERY, generator=generator, dtype=torch.float64)
+    x0 = torch.zeros(EVERY, dtype=torch.float64)
+
+    def fun(x: Tensor) -> Tensor:
+        return ((product(x) - b) ** 2).sum() / 2
+
+    def ours() -> fs.Result:
+        return fs.minimize(fun, x0, [fs.NonNegative()], tol=1e-13, memory=10, max_iterations=STEPS)
+
+    other = peers.using(scipy, lambda scipy: lbfgsb(scipy, fun, x0, STEPS))
+    note = f"f = {ours().fun:.6f}"
+    if not isinstance(other, str):
+        note += f" and {other().fun:.6f}"
+    name = f"sparse non-negative least squares, {EVERY:,} unknowns, {STEPS} iterations"
+    yield from against(name, ours, {"L-BFGS-B": other}, {"L-BFGS-B": 1.5}, 5, note=note)
+
+
+class Product:
+    """``A x`` whose backward multiplies by a transpose that is kept."""
+
+    def __init__(self, matrix: Tensor, transposed: Tensor) -> None:
+        class Times(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x: Tensor) -> Tensor:
+                return matrix @ x
+
+            @staticmethod
+            def backward(ctx, upstream: Tensor) -> Tensor:
+                return transposed @ upstream
+
+        self.times = Times
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.times.apply(x)
+
+
+def network(dtype: torch.dtype) -> Line:
+    """A step on some 60,000 weights with 10 constraints, less the Jacobian's own products, in gradients."""
+    layers, few, many = [40, 200, 200, 50, 1], 15, 45
+    generator = torch.Generator().manual_seed(0)
+    x, y, at = (torch.randn(*size, generator=generator).to(dtype) for size in [(256, 40), (256, 1), (10, 40)])
+
+    def model() -> torch.nn.Module:
+        torch.manual_seed(0)
+        linear = [torch.nn.Linear(a, b) for a, b in pairwise(layers)]
+        return torch.nn.Sequential(*(part for each in linear for part in (each, torch.nn.Tanh())))[:-1].to(
+            dtype
+        )
+
+    def fun(module: torch.nn.Module) -> Tensor:
+        return ((module(x) - y) ** 2).mean()
+
+    def rows(module: torch.nn.Module) -> Tensor:
+        return module(at).squeeze(-1)
+
+    def stopped(iterations: int) -> fs.Result:
+        return fs.minimize(fun, model(), [(rows, fs.Box(-0.2, 0.2))], tol=1e-4, max_iterations=iterations)
+
+    module = model()
+    weights, unit = list(module.parameters()), torch.eye(10, dtype=dtype)
+    runs = {
+        "gradient": lambda: torch.autograd.grad(fun(module), weights),
+        "rows": lambda: torch.autograd.grad(rows(module), weights, unit, is_grads_batched=True),
+        "few": lambda: stopped(few),
+        "many": lambda: stopped(many),
+    }
+    times = medians(runs, ROUNDS)
+    steps = stopped(many).nit - stopped(few).nit
+    parts = zip(times["many"], times["few"], times["rows"], times["gradient"], strict=True)
+    found = tuple(sorted(((long - short) / steps - rows) / gradient for long, short, rows, gradient in parts))
+    count = sum(weight.numel() for weight in weights)
+    name = f"network, {count:,} weights, 10 constraints, {str(dtype).removeprefix('torch.')}: a step"
+    return Line(name, "one gradient", found, 3.0, "beside the Jacobian's own products")
+
+
 def rows(function: Callable[[Tensor], Tensor]) -> tuple[Callable, Callable]:
     """Values and Jacobian for scipy."""
 
@@ -168,9 +262,9 @@ def slsqp(scipy, fun: Callable[[Tensor], Tensor], x0: Tensor, constraints: list)
     )
 
 
-def lbfgsb(scipy, fun: Callable[[Tensor], Tensor], x0: Tensor) -> Run:
+def lbfgsb(scipy, fun: Callable[[Tensor], Tensor], x0: Tensor, steps: int = 1000) -> Run:
     bounds = scipy.Bounds(np.zeros(len(x0)), np.full(len(x0), np.inf))
-    options = {"ftol": 0.0, "gtol": 1e-7, "maxiter": 1000}
+    options = {"ftol": 0.0, "gtol": 1e-7, "maxiter": steps, "maxfun": 10 * steps}
     return lambda: scipy.minimize(
         with_gradient(fun), x0.numpy(), jac=True, method="L-BFGS-B", bounds=bounds, options=options
     )

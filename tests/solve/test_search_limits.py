@@ -27,6 +27,7 @@ def test_an_estimate_counts_without_listing() -> None:
         assert estimate.count == len(values) ** 1200
         assert str(estimate).startswith(text)
         assert "years" in str(estimate)
+        assert "exhaustive_search refuses more than limit=1,000,000 choices" in str(estimate)
         assert estimate.memory > 0
         with pytest.raises(UnsupportedError, match=re.escape(text.removesuffix(" choices"))) as caught:
             search(model, choices, batches=x)
@@ -48,6 +49,28 @@ def test_an_estimate_of_the_yardstick() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.00012, "0.00012 s"),
+        (1.04, "1 s"),
+        (99.6, "100 s"),
+        (115, "120 s"),
+        (120, "2 min"),
+        (10_800, "3 h"),
+        (4.7e9, "150 years"),
+        (8.9e10, "2,820 years"),
+        (3.2e12, "101,400 years"),
+        (3.2e17, "about 10^10 years"),
+    ],
+    ids=str,
+)
+def test_times_are_written_as_one_says_them(seconds, shown) -> None:
+    estimate = fs.SearchEstimate(81, 1, 10, 81, 2**20, seconds)
+    assert f"about 1 MiB and {shown}" in str(estimate)
+    assert ("refuses more than max_seconds=3600" in str(estimate)) == (seconds > 3600)
+
+
 def test_auto_chunks_fit_into_the_memory(monkeypatch) -> None:
     from feasible.solve.search import plan
 
@@ -62,7 +85,9 @@ def test_the_limits_may_be_moved() -> None:
     with pytest.raises(UnsupportedError, match="81 choices are more than limit=80"):
         search(network(), limit=80)
     assert search(network(), limit=81, steps=1).count == 81
-    with pytest.raises(UnsupportedError, match=r"81 models for 1,000,000 steps would take about .* s"):
+    with pytest.raises(
+        UnsupportedError, match=r"81 models for 1,000,000 steps would take about .* (s|min|h), longer"
+    ):
         search(network(), steps=1_000_000, max_seconds=1.0)
 
 

@@ -39,12 +39,12 @@ ROWS = [
     (model(4, 3), "0.weight", OneHot(dim=0), "search", "3^4 = 81", "exact_last_layer"),
     (model(4, 32, 10), "2.weight", TERNARY, "exact", "3^320", "32 unknowns for each of 10 outputs"),
     (model(4, 32, 10, last=(nn.Dropout(),)), "2.weight", TERNARY, "exact", "3^320", "exact_last_layer"),
-    (model(4, 32, 10, last=(nn.Softmax(-1),)), "2.weight", TERNARY, "annealing", "3^320", "ProximalAnneal"),
-    (model(64, 32, 10), "0.weight", TERNARY, "annealing", "3^2048", "ProximalAnneal"),
+    (model(4, 32, 10, last=(nn.Softmax(-1),)), "2.weight", TERNARY, "annealing", "3^320", "StraightThrough"),
+    (model(64, 32, 10), "0.weight", TERNARY, "annealing", "3^2048", "by=fs.StraightThrough()"),
     (model(4, 100, 10), "2.weight", TERNARY, "annealing", "3^1000", "polish"),
     (model(64, 32, 10), "*.weight", TERNARY, "annealing", "3^2368", r"\*.weight (2 weights)"),
     (model(4, 8, 8), "0.weight", Integers(-128, 127), "annealing", "256^32", "StraightThrough"),
-    (model(4, 4, 1), "0.weight", Integers(), "annealing", None, "no end of choices"),
+    (model(4, 4, 1), "0.weight", Integers(), "annealing", None, "infinitely many choices: train with"),
     (model(8, 8), "0.weight", Integers(), "exact", None, "8 unknowns"),
     (model(20, 20, 1), "0.weight", Permutation(), "annealing", "20!", "SoftmaxAnneal"),
     (model(9, 9), "0.weight", Permutation(), "exact", "362,880", "9 rows to choose"),
@@ -63,7 +63,33 @@ ROWS = [
     (model(4, 3, 2), "0.weight", FiniteSet([1, 1.0]), "constraint", "1", "single choice"),
     (model(4, 3, 2), "0.weight", NonNegative(), "constraint", None, "not discrete"),
     (model(4, 3, 2), "0.weight", NofM(2, 4), "constraint", None, "not discrete"),
-    ([torch.zeros(2, 2)], "0", TERNARY, "search", "3^4 = 81", "exhaustive_search"),
+    (
+        [torch.zeros(2, 2)],
+        "0",
+        TERNARY,
+        "annealing",
+        "3^4 = 81",
+        "ProximalAnneal, the method for bare tensors",
+    ),
+    (
+        model(64, 32, 10),
+        "0.weight",
+        TERNARY,
+        "annealing",
+        "3^2048",
+        "no module may change, or for bare tensors",
+    ),
+    (model(4, 3, 2), "0.weight", OneHot(dim=0), "search", "3^4 = 81", 'merge="rows" where the bias'),
+    (model(4, 32, 10), "2.weight", TERNARY, "exact", "3^320", 'batches, bias="free")'),
+    (model(4, 32, 10), "2.weight", TERNARY, "exact", "3^320", "not class labels"),
+    (
+        nn.Linear(8, 8, bias=False),
+        "weight",
+        TERNARY,
+        "exact",
+        "3^64",
+        "'weight', fs.FiniteSet([-1, 0, 1]), batches)",
+    ),
 ]
 
 
@@ -84,7 +110,7 @@ def test_the_way_the_count_and_the_words(net, pattern, set_, way, count, words) 
 @pytest.mark.parametrize(
     ("net", "pattern", "set_"),
     [row[:3] for row in ROWS if row[3] == "annealing"],
-    ids=[str(i) for i in range(11)],
+    ids=[str(i) for i, row in enumerate(ROWS) if row[3] == "annealing"],
 )
 def test_the_line_for_annealing_runs(net, pattern, set_) -> None:
     declaration = suggest(net, pattern, set_).code.splitlines()[0]
@@ -137,7 +163,7 @@ def test_bad_arguments() -> None:
         (Permutation(), (7, 50, 50), "50!^7"),
         (OneHot(dim=None), (2, 3), "6"),
         (OneHot().flatten(1), (4, 3, 3), "9^4 = 6,561"),
-        (FiniteSet([1]) | Integers(0, 1), (3,), "8"),
+        (FiniteSet([1]) | Integers(0, 1), (3,), "2^3 = 8"),
         (
             Permutation().where(
                 torch.tensor([True, False, True])[:, None] & torch.tensor([True, True, False])

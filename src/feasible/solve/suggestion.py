@@ -30,6 +30,10 @@ _DECODED = 64
 _ROWS = 12
 _FEW = 16
 """Values of an entry between which weights can be pulled; among more they are rounded in every step."""
+_TARGETS = (
+    "The targets in batches are numbers, not class labels: after cross-entropy, the outputs of the real-valued "
+    "model."
+)
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,8 @@ def suggest(model: Model, pattern: str, set: Set) -> Suggestion:
     """How weights best come to be in a set: read off the number of its members, at once and without training.
 
     Up to 10,000 members: all of them, trained side by side. More, in the last linear layer and not too large: the
-    exact solver. Else a method that anneals, and a polish. It is a rule of thumb; the figures behind it are in
-    the benchmarks.
+    exact solver. Else a training, by ``StraightThrough()`` for lists of numbers, and a polish. It is a rule of
+    thumb; the figures behind it are in the benchmarks.
 
     Args:
         model: a module, or a dict or list of tensors.
@@ -77,6 +81,7 @@ def suggest(model: Model, pattern: str, set: Set) -> Suggestion:
     >>> print(suggest(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), "0.weight", OneHot(dim=0)))
     0.weight has 3^4 = 81 choices: try them all. 81 trainings side by side, a few times the cost of one.
         result = fs.exhaustive_search(model, {'0.weight': fs.OneHot(dim=0)}, loss, batches, steps)
+    Add merge="rows" where the bias and the next layer are trained freely and nothing between them tells the outputs...
     """
     if not isinstance(set, Set):
         raise ValueError(f"suggest: expected a set such as FiniteSet([-1, 0, 1]), got {set!r}.")
@@ -86,22 +91,37 @@ def suggest(model: Model, pattern: str, set: Set) -> Suggestion:
     if not set.discrete:
         return _constraint(pattern, names, set)
     exact = _exact(model, slots, set) if len(slots) == 1 else None
-    if set.offers("members") and count.number is not None and count.number <= _SEARCHED:
-        return _search(pattern, names, set, count, exact)
-    has = f"{names} has {count} choices" if count.is_finite else f"{names} has no end of choices"
-    annealing = _annealing(model, pattern, set, count)
+    is_small = count.number is not None and count.number <= _SEARCHED
+    if is_small and set.offers("members") and isinstance(model, nn.Module):
+        return _search(pattern, names, set, count, slots, exact)
+    annealing, named, others = _annealing(model, pattern, set, count)
+    has = _has(names, set, count, is_small)
     if exact is None:
-        why = "too many to try" if set.offers("members") or count.number is None else "beside free entries"
-        reason = f"{has}, {why}: anneal. One training, then a polish of about as many steps again."
-        return Suggestion("annealing", count.text, reason, annealing)
+        reason = f"{has}: train with {named}. One training, then a polish of about as many steps again."
+        return Suggestion("annealing", count.text, reason, annealing, others)
     reason = (
-        f"{has}, too many to try, but it is the weight of a last linear layer with {exact}: solve it exactly for the "
-        "features that the rest has learned. Milliseconds to seconds for the squared loss, up to minutes for l1 and "
-        "hinge; no training. A gap is reported where it takes longer."
+        f"{has}, but it is the weight of a last linear layer with {exact}: solve it exactly for the features that the "
+        "rest has learned. Milliseconds to seconds for the squared loss, up to minutes for l1 and hinge; no training. "
+        f"A gap is reported where it takes longer. {_TARGETS}"
     )
-    code = f"result = fs.exact_last_layer(model, {slots[0].name!r}, {_shown(set)}, batches)"
-    other = "To train it together with the rest, anneal: one training, then a polish:\n    "
-    return Suggestion("exact", count.text, reason, code, (other + annealing.replace("\n", "\n    "),))
+    other = f"To train it together with the rest, use {named}: one training, then a polish:\n    "
+    together = other + annealing.replace("\n", "\n    ")
+    return Suggestion("exact", count.text, reason, _exact_code(slots[0], set), (together, *others))
+
+
+def _has(names: str, set: Set, count: Count, is_small: bool) -> str:
+    """How many choices there are, and why they are not all tried."""
+    if not count.is_finite:
+        return f"{names} has {'too many choices to count' if set.offers('members') else 'infinitely many choices'}"
+    if count.number is not None and not set.offers("members"):
+        return f"{names} has {count} choices, beside free entries"
+    return f"{names} has {count} choices, {'and no module to search in' if is_small else 'too many to try'}"
+
+
+def _exact_code(slot: Slot, set: Set) -> str:
+    owner, _ = slot.owners[0]
+    bias = ', bias="free"' if getattr(owner, "bias", None) is not None else ""
+    return f"result = fs.exact_last_layer(model, {slot.name!r}, {_shown(set)}, batches{bias})"
 
 
 def _count(slot: Slot, set: Set) -> Count:
@@ -118,7 +138,9 @@ def _constraint(pattern: str, names: str, set: Set) -> Suggestion:
     return Suggestion("constraint", None, reason, f"problem.constrain({pattern!r}, {_shown(set)}{method})")
 
 
-def _search(pattern: str, names: str, set: Set, count: Count, exact: str | None) -> Suggestion:
+def _search(
+    pattern: str, names: str, set: Set, count: Count, slots: Sequence[Slot], exact: str | None
+) -> Suggestion:
     assert count.number is not None
     if count.number == 1:
         reason = f"{names} has a single choice: nothing is to be found. One training of the rest."
@@ -130,34 +152,46 @@ def _search(pattern: str, names: str, set: Set, count: Count, exact: str | None)
     )
     reason = f"{names} has {count} choices: try them all. {count.number:,} trainings side by side, {cost}."
     code = f"result = fs.exhaustive_search(model, {{{pattern!r}: {_shown(set)}}}, loss, batches, steps)"
-    if exact is None:
-        return Suggestion("search", count.text, reason, code)
-    other = (
-        f"Or, for the features that the rest has learned ({exact}), exactly and without training:\n"
-        f"    result = fs.exact_last_layer(model, {pattern!r}, {_shown(set)}, batches)"
+    others = _merging(slots) if exact is None else ()
+    if exact is not None:
+        exactly = f"Or, for the features that the rest has learned ({exact}), exactly and without training:"
+        others = (f"{exactly}\n    {_exact_code(slots[0], set)}\n{_TARGETS}",)
+    return Suggestion("search", count.text, reason, code, others)
+
+
+def _merging(slots: Sequence[Slot]) -> tuple[str, ...]:
+    """When the order of rows does not matter: a matrix with a layer behind it."""
+    if any(slot.value().dim() < 2 for slot in slots):
+        return ()
+    return (
+        'Add merge="rows" where the bias and the next layer are trained freely and nothing between them tells the '
+        "outputs apart: the order of the rows does not matter then, and one of each class is trained.",
     )
-    return Suggestion("search", count.text, reason, code, (other,))
 
 
-def _annealing(model: Model, pattern: str, set: Set, count: Count) -> str:
-    """Lines for the first method that serves the set."""
-    softmax: list[Method] = [SoftmaxAnneal(steps=2000)] if isinstance(model, nn.Module) else []
-    proximal, straight = ProximalAnneal(steps=2000), StraightThrough()
-    own = softmax if not set.separable else []
-    methods = [*own, straight, proximal] if _is_long(set, count) else [*own, proximal, straight]
+def _annealing(model: Model, pattern: str, set: Set, count: Count) -> tuple[str, str, tuple[str, ...]]:
+    """Lines for the first method that serves the set, its name, and what else would do."""
+    is_module = isinstance(model, nn.Module)
+    softmax, proximal, straight = SoftmaxAnneal(steps=2000), ProximalAnneal(steps=2000), StraightThrough()
+    own: list[Method] = [softmax] if not set.separable else []
+    methods: list[Method] = [*own, straight, proximal] if is_module else [proximal]
     serving = [method for method in methods if method.objection(set) is None]
     if not serving:
         raise UnsupportedError(f"{set!r} can be trained by: {', '.join(works_with(set)) or 'no method'}.")
-    shown = f"fs.{type(serving[0]).__name__}({'steps=2000' if serving[0] is not straight else ''})"
-    return (
+    first = serving[0]
+    named = type(first).__name__
+    shown = f"fs.{named}({'steps=2000' if first is not straight else ''})"
+    code = (
         f"problem.constrain({pattern!r}, {_shown(set)}, by={shown})\n"
-        "problem.polish(batches, loss, optimizer)  # after the training"
+        "problem.polish(batches, loss, optimizer)  # after the training; batches such as [(x, y)]"
     )
-
-
-def _is_long(set: Set, count: Count) -> bool:
-    """Whether an entry may have more values than weights can be pulled between."""
-    return set.separable and (count.parts is None or any(base > _FEW for base, _ in count.parts))
+    if not is_module:
+        return code, f"{named}, the method for bare tensors", ()
+    few = count.parts is not None and all(base <= _FEW for base, _ in count.parts)
+    if first is straight and set.separable and few and proximal in serving:
+        other = "Where no module may change, or for bare tensors: by=fs.ProximalAnneal(steps=2000)."
+        return code, f"{named}, the default" if set.default_method == named else named, (other,)
+    return code, f"{named}, the default" if set.default_method == named else named, ()
 
 
 def _exact(model: Model, slots: Sequence[Slot], set: Set) -> str | None:

@@ -14,7 +14,7 @@ from feasible.methods.slot import Slot, find_slots, unwrap
 from feasible.sets import Set
 from feasible.solve.exact.choices import choices
 from feasible.solve.exact.linear import checked, solve
-from feasible.solve.exact.losses import Loss
+from feasible.solve.exact.losses import Loss, check_loss
 from feasible.solve.exact.result import Budget, ExactResult
 
 __all__ = ["exact_last_layer"]
@@ -63,6 +63,7 @@ def exact_last_layer(
     >>> result.proven, torch.equal(model[2].weight, result.weight)
     (True, True)
     """
+    check_loss(loss)
     if bias not in ("keep", "free"):
         raise ValueError(f'bias must be "keep" or "free", got {bias!r}.')
     layer, slot = _layer(model, pattern)
@@ -228,6 +229,15 @@ def _shaped(targets: Tensor, rows: int, outputs: int, name: str) -> Tensor:
     if targets.numel() != rows * outputs or (targets.dim() > 1 and targets.shape[-1] not in (1, outputs)):
         raise ValueError(
             f"{name}: its layer has {rows} rows of {outputs} outputs, but the targets have shape "
-            f"{tuple(targets.shape)}.\n  Give a number for every output; one-hot rows for classes."
+            f"{tuple(targets.shape)}.\n  {_mend(targets, rows, outputs)}"
         )
     return targets.reshape(rows, outputs)
+
+
+def _mend(targets: Tensor, rows: int, outputs: int) -> str:
+    if targets.shape == (rows,) and not targets.is_floating_point():
+        return (
+            "These seem to be class labels: give the real-valued model's own outputs as targets, or take the labels "
+            'with loss="hinge".'
+        )
+    return f"Give a number for every output: targets of shape ({rows}, {outputs})."

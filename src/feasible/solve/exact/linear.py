@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from feasible.errors import UnsupportedError
 from feasible.sets import Set
 from feasible.solve.exact.choices import Choices, Entries, Listed, Rows, Values, Whole, choices
 from feasible.solve.exact.listed import try_all
-from feasible.solve.exact.losses import Fit, Loss, total
+from feasible.solve.exact.losses import Fit, Loss, check_loss, total
 from feasible.solve.exact.mixed_integer import ROUNDING, Bounded, solve_entries, solve_rows
 from feasible.solve.exact.result import Budget, ExactResult, ExactStatus
 from feasible.solve.exact.squared import Found, fit_columns, fit_rows
@@ -176,8 +176,7 @@ def solve(
     inputs = A.cpu().double().numpy()
     targets = B.cpu().double().reshape(len(B), -1).numpy()
     shift = np.zeros(targets.shape[1]) if kept is None else kept.cpu().double().numpy()
-    if loss not in get_args(Loss):
-        raise ValueError(f'loss must be "squared", "l1" or "hinge", got {loss!r}.')
+    check_loss(loss)
     if loss == "hinge" and not bool((np.abs(targets) == 1).all()):
         raise ValueError(
             "the hinge loss needs targets that are 1 or −1 for every output; "

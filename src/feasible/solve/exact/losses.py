@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Loss = Literal["squared", "l1", "hinge"]
+
+
+def check_loss(loss: object) -> None:
+    """Raise ``ValueError`` unless there is an exact solver for it."""
+    if isinstance(loss, str) and loss in get_args(Loss):
+        return
+    raise ValueError(
+        f'loss must be "squared", "l1" or "hinge", got {loss!r}.\n'
+        "  For a model trained with another one, such as cross-entropy, give the real-valued model's own outputs as "
+        'targets, with loss="squared".'
+    )
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from feasible.solve.counting import Count, count_members
 
 MERGES = {"rows": 0, "columns": 1}
 """The dimension whose slices may change places."""
+_UNITS = ((365.25 * 86400, "years"), (86400.0, "days"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +120,21 @@ def spelled(count: int | Count) -> str:
         count = Count(((count, 1),))
     number = count.up_to(15)
     return f"about 10^{count.digits:.0f}" if number is None else f"{number:,}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it, in two digits.
+
+    >>> duration(100), duration(0.0123), duration(9_400), duration(4.6e9)
+    ('100 s', '0.012 s', '2.6 h', '150 years')
+    """
+    if math.isinf(seconds):
+        return "more than 10^290 years"
+    length, unit = next((pair for pair in _UNITS if seconds >= 2 * pair[0]), _UNITS[-1])
+    value = seconds / length
+    if value >= 1e6:
+        return f"about 10^{math.log10(value):.0f} {unit}"
+    return f"{float(f'{value:.2g}'):,g} {unit}" if value < 100 else f"{round(value, -1):,.0f} {unit}"
 
 
 def _match(slots: Mapping[str, Slot], pattern: object, argument: str) -> list[Slot]:

@@ -13,9 +13,9 @@ from torch import nn
 
 from feasible.sets import Set
 from feasible.solve.counting import Count
-from feasible.solve.search.choices import listed, spelled
+from feasible.solve.search.choices import duration, listed, spelled
 from feasible.solve.search.optimizers import Factory
-from feasible.solve.search.plan import Plan, make_plan, surroundings
+from feasible.solve.search.plan import LIMIT, MAX_SECONDS, Plan, make_plan, surroundings
 from feasible.solve.search.template import Loss
 
 __all__ = ["SearchEstimate", "estimate_search"]
@@ -24,7 +24,6 @@ _LIST = 100_000
 """Choices that are listed to count their classes; of more, merged ones are not foreseen."""
 _DIGITS = 100_000
 """Longer counts are not computed."""
-_UNITS = ((365.25 * 86400, "years"), (86400.0, "days"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,17 @@ class SearchEstimate:
         count = spelled(self.count) if isinstance(self.count, int) else f"more than 10^{_DIGITS}"
         return (
             f"{count} choices for {self.steps:,} steps{starts}, {self.chunk:,} models at a time: "
-            f"about {self.memory / 2**20:.3g} MiB and {_duration(self.seconds)}"
+            f"about {self.memory / 2**20:.3g} MiB and {duration(self.seconds)}{self._refusal()}"
         )
+
+    def _refusal(self) -> str:
+        if self.count > LIMIT:
+            return (
+                f". exhaustive_search refuses more than limit={LIMIT:,} choices: train, then problem.polish"
+            )
+        if self.seconds > MAX_SECONDS:
+            return f". exhaustive_search refuses more than max_seconds={MAX_SECONDS:g}, unless told otherwise"
+        return ""
 
 
 def estimate_search(
@@ -138,12 +146,3 @@ def _timed(plan: Plan, run: Any) -> float:
     run()
     plan.wait()
     return time.perf_counter() - started
-
-
-def _duration(seconds: float) -> str:
-    """A time in the unit that suits it."""
-    length, unit = next((pair for pair in _UNITS if seconds >= 2 * pair[0]), _UNITS[-1])
-    if math.isinf(seconds):
-        return "more than 10^290 years"
-    value = seconds / length
-    return f"{value:.2g} {unit}" if value < 1e6 else f"about 10^{math.log10(value):.0f} {unit}"

@@ -23,6 +23,8 @@ from feasible.solve.search.template import Loss, Template, make_template
 
 MEMORY = 2**28
 """Bytes that a chunk may take on the CPU; larger ones are no faster."""
+LIMIT, MAX_SECONDS = 1_000_000, 3600.0
+"""More choices, or a longer time, are refused unless asked for."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from feasible.errors import UnsupportedError
 from feasible.sets import Set
 from feasible.solve.counting import Count
-from feasible.solve.search.choices import Table, listed, spelled
+from feasible.solve.search.choices import Table, duration, listed, spelled
 from feasible.solve.search.ensemble import Ensemble
 from feasible.solve.search.optimizers import Factory
-from feasible.solve.search.plan import Plan, make_plan, surroundings
+from feasible.solve.search.plan import LIMIT, MAX_SECONDS, Plan, make_plan, surroundings
 from feasible.solve.search.result import SearchInterrupted, SearchResult, make_result
 from feasible.solve.search.template import Loss, State
 
@@ -39,8 +39,8 @@ def exhaustive_search(
     merge: str | Mapping[str, str] | None = None,
     ties: float = 1e-4,
     seed: int = 0,
-    limit: int = 1_000_000,
-    max_seconds: float = 3600.0,
+    limit: int = LIMIT,
+    max_seconds: float = MAX_SECONDS,
 ) -> SearchResult:
     """Find ``argmin_W min_θ f(W, θ)`` over all members W of finite sets, training θ for each of them.
 
@@ -170,8 +170,8 @@ class Progress:
         seconds = seconds_per_chunk * self.members / self.chunk
         if seconds > self.max_seconds:
             raise UnsupportedError(
-                f"training {self.members:,} models for {self.plan.steps:,} steps would take about {seconds:.3g} s, "
-                f"longer than max_seconds={self.max_seconds:g}.\n"
+                f"training {self.members:,} models for {self.plan.steps:,} steps would take about "
+                f"{duration(seconds)}, longer than max_seconds={self.max_seconds:g}.\n"
                 "  Train with SoftmaxAnneal or ProximalAnneal and finish with problem.polish, or raise max_seconds."
             )
 
