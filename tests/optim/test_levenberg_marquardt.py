@@ -574,6 +574,16 @@ def transposed(model: nn.Module, x: Tensor) -> Tensor:
     return torch.tanh(model(x) @ model[-1].weight[:, :3].exp() + model[0].bias[:3])
 
 
+def products_of(residual: Callable[[], Tensor], parameters: list[Tensor]):
+    """The residual and ``cᵀ J`` as a function of c."""
+
+    def plain(c: Tensor) -> tuple[Tensor, Tensor]:
+        rows = residual().reshape(-1)
+        return rows.detach(), flat_vjp(rows, parameters, c)
+
+    return plain
+
+
 RESIDUALS = [forward_over_reverse, jvp_twice, periodic, several, transposed]
 
 
@@ -590,7 +600,7 @@ def test_per_sample_jacobians_are_the_batched_ones(residual, dtype):
         return residual(model, x)
 
     for _ in range(3):
-        _, jacobian = rows.jacobian(plain, lambda c: flat_vjp(plain().reshape(-1), parameters, c))
+        _, jacobian = rows.jacobian(plain, products_of(plain, parameters))
         expected = batched_jacobian(plain().reshape(-1), parameters)
         assert torch.allclose(jacobian, expected, rtol=1e-4, atol=1e-5 if dtype == torch.float32 else 1e-12)
 
@@ -610,7 +620,7 @@ def test_samples_that_awake_are_mapped_anew():
     for shift in (0.0, 1.5, 4.0):
         with torch.no_grad():
             model[0].bias.fill_(shift)
-        _, jacobian = rows.jacobian(plain, lambda c: flat_vjp(plain().reshape(-1), parameters, c))
+        _, jacobian = rows.jacobian(plain, products_of(plain, parameters))
         assert torch.equal(jacobian, batched_jacobian(plain().reshape(-1), parameters))
 
 
@@ -625,9 +635,7 @@ def test_rows_that_change_places_are_mapped_anew():
         def plain(order: Tensor = order) -> Tensor:
             return model(x)[order]
 
-        _, jacobian = rows.jacobian(
-            plain, lambda c, plain=plain: flat_vjp(plain().reshape(-1), parameters, c)
-        )
+        _, jacobian = rows.jacobian(plain, products_of(plain, parameters))
         assert torch.allclose(jacobian, batched_jacobian(plain().reshape(-1), parameters))
 
 
@@ -642,6 +650,18 @@ def test_a_problem_hands_its_sets_over():
     problem.finish()
     assert bool((model[0].weight >= 0).all())
     assert optimizer.last.new_loss < 1e-3
+
+
+@pytest.mark.parametrize("by", [fs.Penalty(1.0), fs.AugmentedLagrangian()], ids=["penalty", "multipliers"])
+@pytest.mark.parametrize("first", ["attached", "required"])
+def test_terms_of_a_loss_are_refused(by, first):
+    model = network(0, 1, 4, 1)
+    problem, optimizer = fs.Problem(model), fs.optim.LevenbergMarquardt(model.parameters())
+    steps = [lambda: problem.attach(optimizer), lambda: problem.require("mean", fs.Equal(0.3), by=by)]
+    one, other = steps if first == "attached" else reversed(steps)
+    one()
+    with pytest.raises(fs.UnsupportedError, match="its closure returns residuals"):
+        other()
 
 
 def test_chunks_do_not_matter():

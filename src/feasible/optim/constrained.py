@@ -187,6 +187,22 @@ def dense_gradient(parameter: Tensor, negated: bool) -> Tensor:
     return -gradient if negated else gradient
 
 
+def as_number(owner: str, loss: Any) -> float:
+    """What a closure returned, as a number.
+
+    Raises:
+        ValueError: it returned none.
+    """
+    if loss is None:
+        raise ValueError(f"{owner}: the closure returned None. End it with `return loss`.")
+    if isinstance(loss, Tensor) and loss.numel() != 1:
+        raise ValueError(
+            f"{owner}: the closure must return one number, got a tensor of shape {tuple(loss.shape)}.\n"
+            "  Reduce it, as with loss.mean(), before backward."
+        )
+    return float(loss)
+
+
 def check_real(owner: str, parameter: Tensor) -> None:
     """Raise for complex and integer parameters."""
     if not parameter.is_floating_point():

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from feasible.optim.constrained import ConstrainedOptimizer, Sets, dense_gradient, needs_closure
+from feasible.optim.constrained import (
+    ConstrainedOptimizer,
+    Sets,
+    as_number,
+    dense_gradient,
+    needs_closure,
+)
 from feasible.sets import Set
 
 __all__ = ["FrankWolfe"]
@@ -142,6 +148,8 @@ class FrankWolfe(ConstrainedOptimizer):
         if rule == "backtracking" and closure is None:
             raise needs_closure("FrankWolfe(step_rule='backtracking')")
         evaluate = None if closure is None else torch.enable_grad()(closure)
+        if rule == "backtracking":
+            self.zero_grad(set_to_none=False)  # the last trial's are there still
         loss = None if evaluate is None else evaluate()
         moves = [
             self._move(parameter, group)
@@ -177,7 +185,9 @@ class FrankWolfe(ConstrainedOptimizer):
         gradient, state = dense_gradient(parameter, group["maximize"]), self.state[parameter]
         if group["momentum"]:
             average = state.get("average")
-            gradient = gradient if average is None else torch.lerp(gradient, average, group["momentum"])
+            gradient = (
+                gradient if average is None else torch.lerp(gradient, average.to(gradient), group["momentum"])
+            )
             state["average"] = gradient.clone()
         way = set.lmo(gradient) - parameter
         state["gap"] = -(gradient.double() * way.double()).sum()
@@ -192,7 +202,7 @@ class FrankWolfe(ConstrainedOptimizer):
 
     def _backtrack(self, evaluate: Callable[[], Any], loss: Any, moves: list[Move]) -> None:
         sign = -1 if self.param_groups[0]["maximize"] else 1
-        start = sign * float(loss)
+        start = sign * as_number("FrankWolfe", loss)
         if not math.isfinite(start):
             raise FloatingPointError(f"FrankWolfe: the loss is {start:g} where the step begins.")
         gap = sum(float(move.gap) for move in moves)
@@ -205,7 +215,11 @@ class FrankWolfe(ConstrainedOptimizer):
             length = min(1.0, gap / (lipschitz * square))
             self._go(moves, length)
             promised = start - length * gap + length**2 * lipschitz * square / 2
-            found = sign * float(evaluate())
+            try:
+                found = sign * as_number("FrankWolfe", evaluate())
+            except BaseException:
+                self._go(moves, 0.0)
+                raise
             if found <= promised + rounding:
                 break
             lipschitz *= 2

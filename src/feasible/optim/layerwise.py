@@ -21,10 +21,15 @@ ELEMENTWISE = {
     *(Tensor.__truediv__, Tensor.__rtruediv__, Tensor.__rdiv__, Tensor.__div__),
 }
 JOINS = {torch.cat, torch.concat, torch.concatenate, torch.hstack, torch.vstack}
+DIFFERENTIATES = {torch.autograd.grad, torch.autograd.backward, Tensor.backward}
 RESHAPES = {
     *(torch.reshape, torch.flatten, torch.ravel, torch.squeeze),
     *(Tensor.reshape, Tensor.flatten, Tensor.ravel, Tensor.squeeze, Tensor.view),
 }
+
+
+class UnseenError(Exception):
+    """Why the uses that were written down are not all; the message is half a sentence."""
 
 
 class Use(NamedTuple):
@@ -80,14 +85,43 @@ class Tape(TorchFunctionMode):
     # -- what is written down -----------------------------------------------------------------------
 
     def uses(self, outputs: Tensor, slopes: Tensor, inputs: Sequence[Tensor]) -> list[Use]:
-        """All uses of weights, with their slopes, where ``⟨slopes, outputs⟩`` is differentiated."""
+        """All uses of weights, with their slopes, where ``⟨slopes, outputs⟩`` is differentiated.
+
+        Raises:
+            UnseenError: a weight is used where no twin stands.
+        """
         uses: list[Use] = []
         self.notes.uses = uses
         try:
-            torch.autograd.grad(outputs, inputs, slopes, retain_graph=True, allow_unused=True)
+            past = torch.autograd.grad(outputs, inputs, slopes, retain_graph=True, allow_unused=True)
         finally:
             self.notes.uses = None
+        # The twins keep all gradients to themselves: what arrives has come another way.
+        for number, gradient in enumerate(past):
+            if gradient is not None and bool(gradient.any()):
+                raise UnseenError(f"parameter {number} is used where the layers do not see it")
         return uses
+
+    def carried(self, number: int, slopes: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+        """What slopes for a function of weights, (rows, *its shape), mean for the weights.
+
+        Raises:
+            UnseenError: it is not a function of weights alone (any more).
+        """
+        uses: list[Use] = []
+        self.notes.uses = uses
+        try:
+            parts = torch.autograd.grad(
+                *(self.weights[number], inputs, slopes),
+                is_grads_batched=True,
+                retain_graph=True,
+                allow_unused=True,
+            )
+        finally:
+            self.notes.uses = None
+        if uses:
+            raise UnseenError("a function of weights was written to with something else")
+        return parts
 
     def close(self) -> None:
         """Let go of the computation."""
@@ -110,6 +144,8 @@ class Tape(TorchFunctionMode):
         if function is linear:
             return self._linear(*args, **options)
         operands = list(tensors((args, options)))
+        if function in DIFFERENTIATES:
+            self._differentiated(function, args, options)
         weights = [operand for operand in operands if id(operand) in self.numbers]
         if not weights:
             return self._joined(function, args, options)
@@ -162,8 +198,14 @@ class Tape(TorchFunctionMode):
                 self.weights.append(tensor)
         return result
 
+    def _differentiated(self, function: Function, args: Any, options: Mapping[str, Any]) -> None:
+        """Twins have no gradients by weights to give: a closure that asks for them would see others."""
+        asked = options.get("inputs", args[1] if function is torch.autograd.grad and len(args) > 1 else None)
+        if asked is None or any(id(tensor) in self.numbers for tensor in tensors(asked)):
+            self.refusal = "the closure differentiates by its weights"
+
     def _other(self, function: Function, result: Any) -> Any:
-        if any(tensor.requires_grad for tensor in tensors(result)):
+        if function is Tensor.__setitem__ or any(tensor.requires_grad for tensor in tensors(result)):
             self.refusal = f"{getattr(function, '__name__', function)} uses a parameter in a way of its own"
         return result
 

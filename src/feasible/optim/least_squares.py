@@ -177,12 +177,16 @@ class Products:
         parts = torch.autograd.grad(
             self.rows, self.parameters, self._probe, create_graph=True, allow_unused=True
         )
-        self._linear = [(number, part) for number, part in enumerate(parts) if part is not None]
+        self._linear = [
+            (number, part) for number, part in enumerate(parts) if part is not None and part.requires_grad
+        ]
 
     def times(self, v: Tensor) -> Tensor:
         """``J v``, as the derivative of ``Jᵀ w`` by w."""
         self._differentiate()
         pieces = torch.split(v, [parameter.numel() for parameter in self.parameters])
+        if not self._linear:
+            return v.new_zeros(len(self.rows))
         outputs = [part for _, part in self._linear]
         slopes = [pieces[number].view_as(part).to(part.dtype) for number, part in self._linear]
         (product,) = torch.autograd.grad(outputs, self._probe, slopes, retain_graph=True)

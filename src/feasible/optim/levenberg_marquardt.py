@@ -68,6 +68,9 @@ class LevenbergMarquardt(ConstrainedOptimizer):
     damping falls below its rounding. In float32 the residual's own rounding (1e-7 of its largest term) is what can be
     reached.
 
+    **Groups and ranks.** Options are those of the first group. Under DDP every rank must see all rows: nothing is
+    exchanged between ranks.
+
     **Sets.** Bounds by active sets in each step, other convex sets and smooth surfaces by projected gradients on the
     quadratic model.
 
@@ -216,7 +219,7 @@ class LevenbergMarquardt(ConstrainedOptimizer):
     def _iterate(self, work: Linearisation, region: Region, residual: Residual) -> LevenbergMarquardtStep:
         options, own, vector = self._options, self._own, work.vector
         x = self._enter(vector, region)
-        if options["scaling"] and "lengths" not in own:
+        if options["scaling"] and ("lengths" not in own or own["lengths"].shape != x.shape):
             own["lengths"] = torch.zeros_like(x)
         r, system = work.at(residual, own.get("lengths"))
         g = region.tangent(x, system.transposed(r))
@@ -261,6 +264,8 @@ class LevenbergMarquardt(ConstrainedOptimizer):
         """The weights as they are now: parameters and sets may have come, gone or moved since the last step."""
         options, vector = self._options, Vector(self._parameters())
         if self._work is None or self._work.vector.key != vector.key:
+            if self._work is not None:
+                self._own.pop("lengths", None)  # of other weights
             solver = options["solver_tolerance"], options["solver_rounds"]
             self._work = Linearisation(vector, options["jacobian"], options["chunk_size"], *solver)
         sets = [self.set_of(parameter) for parameter in vector.parameters]

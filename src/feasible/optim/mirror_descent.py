@@ -117,7 +117,7 @@ class MirrorDescent(ConstrainedOptimizer):
         gradient, state = dense_gradient(parameter, group["maximize"]), self.state[parameter]
         if group["momentum"]:
             average = torch.lerp(
-                state.get("average", torch.zeros_like(gradient)), gradient, 1 - group["momentum"]
+                state.get("average", torch.zeros_like(gradient)).to(gradient), gradient, 1 - group["momentum"]
             )
             state["average"], state["averaged"] = average, state.get("averaged", 0) + 1
             gradient = average / (1 - group["momentum"] ** state["averaged"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ RECHECK = 20
 """The map from samples to rows is found afresh after so many Jacobians, and wherever it does not hold any more."""
 GOLDEN = 0.6180339887498949
 """Its multiples, modulo 1, are far from each other where their numbers are near."""
+ROUNDINGS = 100.0
+"""Differences by no more than so many roundings are none."""
 
 
 class NotPerSampleError(Exception):
@@ -28,6 +30,23 @@ class Group(NamedTuple):
     """Their numbers."""
     owners: list[Tensor]
     """For each use, the row that each of its samples belongs to; −1 where no row has felt the sample yet."""
+
+
+class Recording(Protocol):
+    """What knows where a computation uses its weights: the ``Tape`` that saw it, or a walk through its graph."""
+
+    @property
+    def weights(self) -> Sequence[Tensor]:
+        """The parameters, then functions of them."""
+
+    def uses(self, outputs: Tensor, slopes: Tensor, inputs: Sequence[Tensor]) -> list[Use]:
+        """All uses, with their slopes, where ``⟨slopes, outputs⟩`` is differentiated."""
+
+    def carried(self, number: int, slopes: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+        """What slopes for a function of weights mean for the weights."""
+
+    def pieces(self, residual: Tensor) -> list[Tensor]:
+        """What a residual was joined from, as far as that is known."""
 
 
 class PerSample:
@@ -52,13 +71,13 @@ class PerSample:
 
     @torch.no_grad()
     def jacobian(
-        self, closure: Callable[[], Tensor], vjp: Callable[[Tensor], Tensor]
+        self, closure: Callable[[], Tensor], plain: Callable[[Tensor], tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, Tensor]:
         """The residual, flat, and its Jacobian.
 
         Args:
             closure: the residual.
-            vjp: the plain product ``cᵀ J``, which the result is checked against.
+            plain: the residual and the product ``cᵀ J`` without a tape, which the result is checked against.
 
         Raises:
             NotPerSampleError: the rows cannot be told apart.
@@ -76,16 +95,18 @@ class PerSample:
             if passes is None:
                 passes = self._mapped(tape, rows, residual)
                 jacobian = self._assemble(tape, len(rows), passes)
-                check(jacobian, vjp, self.sizes)
+                check(rows.detach(), jacobian, plain, self.parameters)
             else:
                 jacobian = self._assemble(tape, len(rows), passes)
             return rows.detach(), jacobian
-        except (RuntimeError, NotImplementedError) as error:
+        except NotPerSampleError:
+            raise
+        except Exception as error:  # whatever a closure does with twins; without them it may be right
             raise NotPerSampleError(str(error).split("\n")[0]) from error
         finally:
             tape.close()
 
-    def _recorded(self, tape: Tape, rows: Tensor, shape: torch.Size) -> list[list[Use]] | None:
+    def _recorded(self, tape: Recording, rows: Tensor, shape: torch.Size) -> list[list[Use]] | None:
         """The uses, if the map that was found before still fits."""
         self.age += 1
         if self.groups is None or self.age >= RECHECK or self.shape != shape:
@@ -94,7 +115,7 @@ class PerSample:
         fits = self.signature == signature(passes) and not awakened(passes, self.groups)
         return passes if fits and self._holds(tape, rows, passes, self.groups) else None
 
-    def _holds(self, tape: Tape, rows: Tensor, passes: list[list[Use]], groups: list[Group]) -> bool:
+    def _holds(self, tape: Recording, rows: Tensor, passes: list[list[Use]], groups: list[Group]) -> bool:
         """Whether the slopes of each sample still are those of its row alone: rows may have changed places."""
         places = torch.arange(len(rows), device=rows.device, dtype=torch.float64)
         factors = (0.5 + places * GOLDEN % 1).to(rows)
@@ -109,7 +130,7 @@ class PerSample:
                     return False
         return True
 
-    def _mapped(self, tape: Tape, rows: Tensor, residual: Tensor) -> list[list[Use]]:
+    def _mapped(self, tape: Recording, rows: Tensor, residual: Tensor) -> list[list[Use]]:
         """The uses, and a new map."""
         self.groups = None
         for partition in partitions(tape.pieces(residual), residual):
@@ -126,10 +147,10 @@ class PerSample:
                 return passes
         raise NotPerSampleError("several rows depend on one sample, or a row on all of them")
 
-    def _pass(self, tape: Tape, rows: Tensor, numbers: Tensor) -> list[Use]:
+    def _pass(self, tape: Recording, rows: Tensor, numbers: Tensor) -> list[Use]:
         return tape.uses(rows, torch.zeros_like(rows).index_fill_(0, numbers, 1.0), self.parameters)
 
-    def _map(self, tape: Tape, rows: Tensor, numbers: Tensor, uses: list[Use]) -> Group | None:
+    def _map(self, tape: Recording, rows: Tensor, numbers: Tensor, uses: list[Use]) -> Group | None:
         """Which of these rows each sample belongs to; ``None`` where it belongs to several."""
         count = len(numbers)
         base = max(1, min(count, 2**8 if rows.dtype.itemsize < 8 else 2**16))
@@ -154,7 +175,7 @@ class PerSample:
             kept.append(next((other for other in kept if torch.equal(other, named)), named))
         return Group(numbers, kept)
 
-    def _assemble(self, tape: Tape, count: int, passes: list[list[Use]]) -> Tensor:
+    def _assemble(self, tape: Recording, count: int, passes: list[list[Use]]) -> Tensor:
         """The rows for all weights, and of functions of weights carried on to the weights."""
         together: dict[tuple[int, int], tuple[Tensor, list[Use]]] = {}
         for uses, group in zip(passes, self.groups or [], strict=True):
@@ -171,7 +192,7 @@ class PerSample:
             for number, parameter in enumerate(self.parameters)
         ]
         for number in blocks.keys() - range(len(self.parameters)):
-            carry_on(tape.weights[number], blocks[number], self.parameters, columns)
+            carry_on(tape, number, blocks[number], self.parameters, columns)
         return torch.cat(columns, 1)
 
 
@@ -234,32 +255,44 @@ def shares(uses: list[Use]) -> Tensor:
     return torch.bmm(left, right).flatten(1)
 
 
-def carry_on(weight: Tensor, rows: Tensor, parameters: Sequence[Tensor], columns: list[Tensor]) -> None:
+def carry_on(
+    tape: Recording, number: int, rows: Tensor, parameters: Sequence[Tensor], columns: list[Tensor]
+) -> None:
     """Add what the rows for a function of parameters mean for the parameters."""
-    slopes = rows.view(len(rows), *weight.shape)
-    parts = torch.autograd.grad(
-        weight, parameters, slopes, is_grads_batched=True, retain_graph=True, allow_unused=True
-    )
-    for number, part in enumerate(parts):
+    parts = tape.carried(number, rows.view(len(rows), *tape.weights[number].shape), parameters)
+    for place, part in enumerate(parts):
         if part is not None:
-            columns[number] = columns[number] + part.reshape(len(rows), -1)
+            columns[place] = columns[place] + part.reshape(len(rows), -1)
 
 
-def check(jacobian: Tensor, vjp: Callable[[Tensor], Tensor], sizes: Sequence[int]) -> None:
-    """Compare ``cᵀ J`` with a plain vector–Jacobian product, weight by weight.
+def check(
+    rows: Tensor,
+    jacobian: Tensor,
+    plain: Callable[[Tensor], tuple[Tensor, Tensor]],
+    parameters: Sequence[Tensor],
+) -> None:
+    """Compare the residual, and ``cᵀ J`` weight by weight, with what they are without a tape.
 
     Raises:
         NotPerSampleError: they differ.
     """
     c = torch.cos(torch.arange(1, len(jacobian) + 1, device=jacobian.device, dtype=jacobian.dtype).square())
     with torch.enable_grad():
-        plain = vjp(c)
-    scale = jacobian.abs().T @ c.abs()
-    slack = math.sqrt(torch.finfo(jacobian.dtype).eps)
-    miss = torch.split(jacobian.T @ c - plain, list(sizes))
-    for number, parts in enumerate(
-        zip(miss, torch.split(plain, list(sizes)), torch.split(scale, list(sizes)), strict=True)
-    ):
-        off, true, expected = (float(torch.linalg.vector_norm(part.detach())) for part in parts)
-        if not off <= slack * max(true, expected):
+        values, product = plain(c)
+    eps = torch.finfo(jacobian.dtype).eps
+    slack = math.sqrt(eps)
+    sizes = jacobian.abs()
+    terms = sizes @ torch.cat([parameter.detach().abs().reshape(-1) for parameter in parameters]).to(sizes)
+    if not _length(rows - values) <= slack * _length(values) + ROUNDINGS * eps * _length(terms):
+        raise NotPerSampleError("the residual is another one where the layers are watched")
+    scale, miss = sizes.T @ c.abs(), jacobian.T @ c - product
+    # Slopes that cancel (of attention's key biases, say) are no more than the rounding of all others.
+    rounding = ROUNDINGS * eps * _length(scale)
+    parts = (torch.split(each, [p.numel() for p in parameters]) for each in (miss, product, scale))
+    for number, (off, true, expected) in enumerate(zip(*parts, strict=True)):
+        if not _length(off) <= slack * max(_length(true), _length(expected)) + rounding:
             raise NotPerSampleError(f"parameter {number} is used where the layers do not see it")
+
+
+def _length(v: Tensor) -> float:
+    return float(torch.linalg.vector_norm(v.detach()))

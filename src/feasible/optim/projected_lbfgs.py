@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from feasible.optim.constrained import ConstrainedOptimizer, Sets, needs_closure
+from feasible.optim.constrained import ConstrainedOptimizer, Sets, as_number, needs_closure
 from feasible.optim.curvature import SAVED, CurvaturePairs
 from feasible.optim.descent import Point, Way, Work, best_way, damped, direction, displacement
 from feasible.optim.line_search import Search, Trial
@@ -45,6 +45,10 @@ class ProjectedLBFGS(ConstrainedOptimizer):
     That second call is what it costs: two gradients a step, or 1 + 1/k with ``curvature_every=k`` (which
     leaves the steps between unchecked). Random numbers are drawn alike in both calls, so dropout is the same;
     running averages of batch normalisation see a batch twice.
+
+    Among several groups, ``lr`` and ``"set"`` are each group's own; all other options are those of the first. Under
+    DDP the closure must return the loss averaged over the ranks (gradients are averaged already): ranks that compare
+    losses of their own go different ways.
 
     Args:
         params: parameters or groups of them; a group may have a ``"set"``, and its own ``lr``.
@@ -155,13 +159,13 @@ class ProjectedLBFGS(ConstrainedOptimizer):
         """One step; see the class for what it does.
 
         Args:
-            closure: clears the gradients, computes the loss, calls backward and returns the loss.
+            closure: computes the loss, calls backward and returns the loss; gradients are cleared before each call.
 
         Returns:
             What the first call of the closure returned.
 
         Raises:
-            ValueError: there is no closure, or it returns no number.
+            ValueError: there is no closure, or it does not return one number.
             FloatingPointError: the loss is not finite; the weights stay as they were.
         """
         if closure is None:
@@ -192,7 +196,11 @@ class ProjectedLBFGS(ConstrainedOptimizer):
             way = best_way(region, pairs, here, residual, work.rates)
             if way is None:
                 break
-            found, tried = self._search(closure, work, way)
+            try:
+                found, tried = self._search(closure, work, way)
+            except BaseException:
+                work.vector.write(here.x)
+                raise
             used, last = used + len(tried), tried[-1]
             if found is None and len(pairs):
                 pairs.clear()  # the curvature is not what it was
@@ -239,8 +247,12 @@ class ProjectedLBFGS(ConstrainedOptimizer):
         self._own["n_iter"] += 1
         if (self._own["n_iter"] - 1) % self._options["curvature_every"]:
             return start.loss
-        with replay:
-            end = self._evaluate(closure, work, x)
+        try:
+            with replay:
+                end = self._evaluate(closure, work, x)
+        except BaseException:
+            work.vector.write(start.x)
+            raise
         if not end.is_finite:
             work.vector.write(start.x)
             pairs.clear()
@@ -259,7 +271,7 @@ class ProjectedLBFGS(ConstrainedOptimizer):
         decay, own = self._options["momentum"], self._own
         if not decay:
             return g
-        own["average"] = torch.lerp(own.get("average", torch.zeros_like(g)), g, 1 - decay)
+        own["average"] = torch.lerp(own.get("average", torch.zeros_like(g)).to(g), g, 1 - decay)
         own["averaged"] = own.get("averaged", 0) + 1
         return own["average"] / (1 - decay ** own["averaged"])  # type: ignore[no-any-return]
 
@@ -313,12 +325,12 @@ class ProjectedLBFGS(ConstrainedOptimizer):
 
     def _evaluate(self, closure: Closure, work: Work, x: Tensor) -> Point:
         """Loss and gradient at x, which the weights hold."""
+        work.vector.clear_gradients()
         loss = closure()
-        if loss is None:
-            raise ValueError("ProjectedLBFGS: the closure returned None. End it with `return loss`.")
+        value = as_number("ProjectedLBFGS", loss)
         self._own["func_evals"] += 1
         sign = -1 if self._options["maximize"] else 1
-        return Point(x, sign * float(loss), work.region.tangent(x, sign * work.vector.read_gradients()), loss)
+        return Point(x, sign * value, work.region.tangent(x, sign * work.vector.read_gradients()), loss)
 
     def _not_finite(self, work: Work, point: Point) -> FloatingPointError:
         """What was not finite, and where."""

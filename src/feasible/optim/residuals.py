@@ -151,12 +151,15 @@ class Linearisation:
 
     def _matrix(self, residual: Residual) -> tuple[Tensor, Tensor]:
         parameters = self.vector.parameters
+
+        def plain(c: Tensor) -> tuple[Tensor, Tensor]:
+            rows = differentiable(residual())
+            return rows.detach(), flat_vjp(rows, parameters, c)
+
         if self.form != "batched" and self.objection is None:
             self.used = "per-sample"
             try:
-                return self.per_sample.jacobian(
-                    residual, lambda c: flat_vjp(differentiable(residual()), parameters, c)
-                )
+                return self.per_sample.jacobian(residual, plain)
             except NotPerSampleError as error:
                 self.objection = str(error)
         if self.form == "per-sample":

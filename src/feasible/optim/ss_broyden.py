@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from feasible.optim.constrained import ConstrainedOptimizer, needs_closure
+from feasible.optim.constrained import ConstrainedOptimizer, as_number, needs_closure
 from feasible.optim.line_search import Search, Trial
 from feasible.optim.self_scaled import Variant, update_
 from feasible.optim.vector import Vector
@@ -49,7 +49,8 @@ class SSBroyden(ConstrainedOptimizer):
     3,000 in float64), and a step costs a few products with it: above ``limit`` weights it is refused. With residuals
     at hand, ``LevenbergMarquardt`` is faster.
 
-    Weights under sets are refused: use ``ProjectedLBFGS``, or a chart (``Reparametrize``).
+    Weights under sets are refused: use ``ProjectedLBFGS``, or a chart (``Reparametrize``). Among several groups the
+    options are those of the first. Under DDP the closure must return the loss averaged over the ranks.
 
     Args:
         params: parameters or groups of them.
@@ -125,13 +126,13 @@ class SSBroyden(ConstrainedOptimizer):
         """Up to ``max_iter`` iterations.
 
         Args:
-            closure: clears the gradients, computes the loss, calls backward and returns the loss.
+            closure: computes the loss, calls backward and returns the loss; gradients are cleared before each call.
 
         Returns:
             What the first call of the closure returned.
 
         Raises:
-            ValueError: there is no closure, or it returns no number.
+            ValueError: there is no closure, or it does not return one number.
             FloatingPointError: the loss is not finite where the step begins; the weights stay as they were.
         """
         if closure is None:
@@ -209,11 +210,11 @@ class SSBroyden(ConstrainedOptimizer):
     # -- weights, values, what is remembered ------------------------------------------------------
 
     def _evaluate(self, closure: Closure, vector: Vector, x: Tensor) -> Place:
+        vector.clear_gradients()
         loss = closure()
-        if loss is None:
-            raise ValueError("SSBroyden: the closure returned None. End it with `return loss`.")
+        value = as_number("SSBroyden", loss)
         self._own["func_evals"] += 1
-        return Place(x, float(loss), vector.read_gradients(), loss)
+        return Place(x, value, vector.read_gradients(), loss)
 
     def _vector(self) -> Vector:
         return Vector(self._parameters())
@@ -236,10 +237,12 @@ class SSBroyden(ConstrainedOptimizer):
                 f"{self.param_groups[0]['limit']:,}.\n  Raise limit=, or use LevenbergMarquardt or ProjectedLBFGS."
             )
         inverse = own.get("inverse")
+        device = vector.parameters[0].device if count else None
         if inverse is None or len(inverse) != count:
-            device = vector.parameters[0].device if count else None
             inverse = own["inverse"] = torch.eye(count, dtype=vector.dtype, device=device)
             own["updates"] = 0
+        elif inverse.dtype != vector.dtype or inverse.device != device:
+            inverse = own["inverse"] = inverse.to(device, vector.dtype)
         return inverse
 
     def _restart(self, inverse: Tensor) -> None:

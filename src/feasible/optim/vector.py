@@ -42,11 +42,8 @@ class Vector:
             self.dtype = torch.promote_types(self.dtype, parameter.dtype)
         self.is_rounded = any(parameter.dtype != self.dtype for parameter in self.parameters)
         """Whether a weight holds fewer digits than the vector."""
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """What tells this vector from one over other weights."""
-        return tuple((id(p), p.shape, p.dtype, p.device) for p in self.parameters)
+        self.key = tuple((id(p), p.shape, p.dtype, p.device) for p in self.parameters)
+        """What tells this vector from one over other weights, or over the same ones in another dtype."""
 
     def read(self) -> Tensor:
         """The weights."""
@@ -61,6 +58,16 @@ class Vector:
                 gradient = torch.zeros_like(parameter)
             gradients.append(gradient.to_dense() if gradient.is_sparse else gradient)
         return self._join(gradients)
+
+    def clear_gradients(self) -> None:
+        """Zeros in their place: a closure that adds to them may not add to those of an earlier point."""
+        for parameter in self.parameters:
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            if gradient.grad_fn is not None:
+                gradient.detach_()
+            gradient.zero_()
 
     def write(self, x: Tensor) -> Tensor:
         """Give the weights these values; returns what they hold then."""

@@ -9,6 +9,7 @@ from torch.optim import LBFGS, Optimizer
 from feasible.errors import UnsupportedError
 from feasible.methods.slot import Slot
 from feasible.optim.constrained import TakesSets
+from feasible.optim.levenberg_marquardt import LevenbergMarquardt
 from feasible.problem.constraint import Constraint
 from feasible.sets import Frozen
 
@@ -45,6 +46,12 @@ def check_methods(optimizer: Optimizer, constraints: Iterable[Constraint]) -> No
                 f"{method} on {constraint.name} under {type(optimizer).__name__}(maximize=True): its term is a cost "
                 "that must become small, and here it would be maximised.\n"
                 "  Minimise the negative of the loss instead, or use Project or Reparametrize."
+            )
+        if constraint.has_term and isinstance(optimizer, LevenbergMarquardt):
+            raise UnsupportedError(
+                f"{method} on {constraint.name} under LevenbergMarquardt: its closure returns residuals, so no loss "
+                "could carry the method's term.\n"
+                "  Append the constraint's own residuals to the closure's, or use ProjectedLBFGS or minimize()."
             )
         if slot is None or not slot.leaf.requires_grad:
             continue
