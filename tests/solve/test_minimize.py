@@ -12,6 +12,7 @@ import torch
 import feasible as fs
 
 from .hock_schittkowski import HS, PROBLEMS
+from .hock_schittkowski_hard import HARD
 
 ROOT2 = math.sqrt(2)
 
@@ -32,7 +33,7 @@ def check_optimal(result: fs.Result, optimum: float, tol: float = 1e-5) -> None:
     assert result.kkt.complementarity <= 1e-6
 
 
-@pytest.mark.parametrize("problem", PROBLEMS, ids=str)
+@pytest.mark.parametrize("problem", [*PROBLEMS, *HARD], ids=str)
 def test_hock_schittkowski(problem: HS) -> None:
     result = fs.minimize(problem.fun, problem.x0, problem.constraints)
     nearest = min((problem.optimum, problem.elsewhere or math.inf), key=lambda value: abs(value - result.fun))
@@ -127,6 +128,49 @@ def test_multipliers_of_second_order_cones_are_those_of_cvxpy(seed: int) -> None
     np.testing.assert_allclose(
         result.multipliers[0].numpy(), cone_dual, atol=2e-4 * max(1, np.abs(cone_dual).max())
     )
+
+
+@pytest.mark.parametrize("kind", ["quadratic", "linear", "degenerate"])
+@pytest.mark.parametrize("seed", range(12))
+def test_random_programs_end_as_clarabel_says(seed: int, kind: str) -> None:
+    """Solved, infeasible or unbounded; degenerate: every row twice, whole numbers, dependent equations."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> torch.Tensor:
+        drawn = torch.randn(*shape, generator=generator, dtype=torch.float64)
+        return drawn.round() if kind == "degenerate" else drawn
+
+    n = 2 + seed % 7
+    root, q, G, h = draw(n, n // 2), draw(n), draw(n + 3, n), draw(n + 3) + 0.7 * (seed % 3)
+    A = draw(n // 3, n)
+    b = A @ draw(n)
+    if kind == "degenerate":
+        G, h, A, b = G.repeat(2, 1), h.repeat(2), A.repeat(2, 1), b.repeat(2)
+    curved = 0.0 if kind == "linear" else 1.0
+    rows = [(lambda x: h - G @ x, fs.NonNegative()), (lambda x: A @ x - b, fs.Equal(0.0))]
+    result = fs.minimize(
+        lambda x: curved * 0.5 * ((root.mT @ x) ** 2).sum() + q @ x, torch.zeros(n).double(), rows
+    )
+    x = cp.Variable(n)
+    objective = cp.Minimize(curved * 0.5 * cp.sum_squares(root.mT.numpy() @ x) + q.numpy() @ x)
+    problem = cp.Problem(objective, [G.numpy() @ x <= h.numpy(), A.numpy() @ x == b.numpy()])
+    problem.solve(solver=cp.CLARABEL)
+    expected = {"optimal": "CONVERGED", "infeasible": "INFEASIBLE", "unbounded": "UNBOUNDED"}
+    assert result.status.name == expected[problem.status], result.message
+    if problem.status == "optimal":
+        check_optimal(result, problem.value)
+
+
+@pytest.mark.parametrize("method", ["auto", "augmented-lagrangian"])
+@pytest.mark.parametrize("scale", [1e-5, 1e5])
+def test_the_scale_of_a_constraint_does_not_move_the_solution(scale: float, method: str) -> None:
+    result = fs.minimize(
+        lambda x: ((x - 2) ** 2).sum(),
+        torch.zeros(3).double(),
+        [(lambda x: scale * (x.sum() - 1), fs.Equal(0.0))],
+        method=method,
+    )
+    check_optimal(result, 25 / 3)
 
 
 def test_signs() -> None:

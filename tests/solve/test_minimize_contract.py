@@ -108,8 +108,9 @@ def test_a_scalar_unknown() -> None:
 
 @pytest.mark.parametrize("method", ["auto", "sqp", "augmented-lagrangian"])
 def test_single_precision_says_what_is_reachable(method: str) -> None:
-    with pytest.warns(UserWarning, match="float32, in which a tolerance of about 1e-05"):
+    with pytest.warns(UserWarning, match="float32, in which a tolerance of about 1e-05") as caught:
         result = fs.minimize(square, torch.ones(3), [(lambda x: x.sum(), fs.Equal(1.0))], method=method)
+    assert caught[0].filename == __file__
     assert result.success
     assert result.x.dtype == torch.float32
     assert result.multipliers[0].dtype == torch.float32
@@ -171,6 +172,31 @@ def test_unbounded(constraints: list) -> None:
     assert not result.success
 
 
+@pytest.mark.parametrize("method", ["auto", "sqp", "augmented-lagrangian", "projected", "nonsmooth"])
+def test_a_plane_has_no_lowest_point(method: str) -> None:
+    result = fs.minimize(lambda x: x.sum(), tensor(1, 2), method=method)
+    assert result.status is fs.Status.UNBOUNDED
+    assert not result.success
+
+
+@pytest.mark.parametrize("method", ["sqp", "augmented-lagrangian", "projected", "nonsmooth"])
+def test_the_last_point_is_judged_too(method: str) -> None:
+    assert fs.minimize(square, tensor(0, 0), method=method, max_iterations=0).success
+    assert not fs.minimize(square, tensor(3, 4), method=method, max_iterations=0).success
+
+
+@pytest.mark.parametrize("method", ["auto", "nonsmooth"])
+def test_noise_is_no_solution(method: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def fun(x: Tensor) -> Tensor:
+        return square(x - 2) + 1e-3 * (torch.randn(2, generator=generator) * x).sum()
+
+    result = fs.minimize(fun, tensor(0, 0), method=method)
+    assert not result.success
+    assert "fix its random numbers" in result.message
+
+
 @pytest.mark.parametrize("method", ["sqp", "augmented-lagrangian", "nonsmooth"])
 def test_iteration_limit(method: str) -> None:
     result = fs.minimize(
@@ -201,6 +227,29 @@ def test_ctrl_c_returns_the_best_point_so_far(method: str) -> None:
     assert not result.success
     assert result.fun < 24.2
     assert result.message.startswith("Interrupted")
+
+
+@pytest.mark.parametrize("how", [KeyboardInterrupt, StopIteration])
+@pytest.mark.parametrize("method", ["sqp", "augmented-lagrangian", "nonsmooth", "projected"])
+def test_an_interrupted_run_keeps_its_best_point_with_its_multipliers(method: str, how: type) -> None:
+    seen: list[float] = []
+
+    def callback(state: fs.Intermediate) -> None:
+        seen.append(state.fun)
+        if len(seen) == (2 if method == "projected" else 4):
+            raise how
+
+    active = [] if method == "projected" else [(lambda x: x.sum(), fs.Equal(0.5))]
+    result = fs.minimize(
+        lambda x: 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2,
+        tensor(-1.2, 0.4),
+        [*active, fs.Box(-2, 0.4)],
+        method=method,
+        callback=callback,
+        tol=1e-13,
+    )
+    assert result.status is fs.Status.INTERRUPTED
+    assert any(bool(multiplier.any()) for multiplier in result.multipliers)
 
 
 @pytest.mark.parametrize("method", ["sqp", "augmented-lagrangian", "nonsmooth", "projected"])
@@ -243,12 +292,20 @@ def test_progress_without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
         fs.minimize(square, tensor(1, 2), progress=True)
 
 
+def test_kinks_without_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(ImportError, match=r"feasible\[solve\]"):
+        fs.minimize(lambda x: x.abs().sum(), tensor(1, 2), method="nonsmooth")
+
+
 # -- bad input -------------------------------------------------------------------------------------
 
+OTHER = torch.ones(2, requires_grad=True)
 BAD = {
     "vector": (lambda x: x**2, tensor(1, 2), [], ValueError, "one number, got a tensor of shape"),
     "number": (lambda x: 1.0, tensor(1, 2), [], TypeError, "must return a tensor"),
     "detached": (lambda x: (x.detach() ** 2).sum(), tensor(1, 2), [], ValueError, "fun has no gradient"),
+    "another's gradient": (lambda x: square(OTHER), tensor(1, 2), [], ValueError, "fun has no gradient"),
     "nan": (lambda x: torch.log(x).sum(), tensor(1, -2), [], ValueError, "fun is nan at x0"),
     "nan in x0": (square, tensor(1, math.nan), [], ValueError, r"x0 is nan at \[1\]"),
     "nan gradient": (lambda x: x.norm() + x.sqrt().sum(), tensor(0, 0), [], ValueError, "gradient of fun is"),
@@ -318,6 +375,8 @@ def test_bad_input(case: str) -> None:
         ({"tol": 0.0}, "tol must be between"),
         ({"max_iterations": -1}, "max_iterations must be"),
         ({"memory": 0}, "memory ≥ 1"),
+        ({"max_iterations": 1.5}, "whole numbers"),
+        ({"tol": "small"}, "tol must be between"),
         ({"method": "newton"}, "sqp, augmented-lagrangian"),
     ],
     ids=str,

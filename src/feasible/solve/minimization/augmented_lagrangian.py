@@ -74,17 +74,17 @@ class AugmentedLagrangian:
                 status = Status.INTERRUPTED
                 break
             stationarity = self._stationarity(spot) / self.gradient_size
-            is_stationary = stationarity <= self.tol
-            if is_stationary and (gaps <= self.tol).all() and self._is_worth_little(gaps):
+            is_close = (gaps <= self.tol).all() and self._is_worth_little(gaps)
+            if is_close and stationarity <= self.tol:
                 status = Status.CONVERGED
                 break
             if self.left <= 0:
                 break
-            stuck = 0 if finished or (gaps > self.tol).any() else stuck + 1
+            stuck = 0 if finished or not is_close else stuck + 1
             if stuck >= STUCK:
                 status = Status.NUMERICAL_TROUBLE
                 break
-            slow = gaps > np.maximum(PROGRESS * worst, self.tol)
+            slow = gaps > np.maximum(PROGRESS * worst, self.tol if is_close else 0.0)
             if (gaps > self.tol).any() and (self.penalties >= LARGEST).any():
                 status = Status.INFEASIBLE
                 break

@@ -15,7 +15,7 @@ from feasible.solve.minimization.curvature import Matrix, curvature
 from feasible.solve.minimization.monitor import Ending, Monitor
 from feasible.solve.minimization.multipliers import shaped_multipliers
 from feasible.solve.minimization.program import Point, Program
-from feasible.solve.minimization.quadratic import Quadratic
+from feasible.solve.minimization.quadratic import Quadratic, Step
 from feasible.solve.minimization.result import Status, gradient_unit
 from feasible.solve.minimization.unknowns import Vector
 
@@ -71,10 +71,10 @@ class Nonsmooth:
         here = self._here(self.program.differentiate(self.program.evaluate(start)))
         status = Status.ITERATION_LIMIT
         for iteration in range(iterations + 1):
-            move, pull = self._steered(here)
+            step = self._steered(here)
             worst = float(np.abs(here.excess).max(initial=0.0))
-            stationarity = float(np.abs(pull).max())
-            known = partial(self._multipliers, here)
+            stationarity = float(np.abs(step.image).max())
+            known = partial(self._shaped, here.point.x, step.multipliers / self.share, step.pull / self.share)
             if not self.monitor.report(here.point.x, here.point.fun, worst, stationarity, known):
                 status = Status.INTERRUPTED
                 break
@@ -88,7 +88,7 @@ class Nonsmooth:
                     break
             if iteration == iterations:
                 break
-            found = self._search(here, move)
+            found = self._search(here, step.move)
             if found is None and worst > self.tol and self.share > SMALLEST:
                 self.share *= 0.1
                 self.inverse.reset(1.0)
@@ -113,7 +113,10 @@ class Nonsmooth:
 
     def _multipliers(self, here: _Here) -> list[Tensor]:
         rows, pull, _, _ = self._combined(here, self._reach(here))
-        return shaped_multipliers(self.program, here.point.x, rows, pull)
+        return self._shaped(here.point.x, rows, pull)
+
+    def _shaped(self, x: Vector, rows: Vector, pull: Vector) -> list[Tensor]:
+        return shaped_multipliers(self.program, x, rows, pull)
 
     # -- the penalty function ----------------------------------------------------------------------
 
@@ -140,19 +143,19 @@ class Nonsmooth:
 
     # -- directions --------------------------------------------------------------------------------
 
-    def _steered(self, here: _Here) -> tuple[Vector, Vector]:
-        """A direction that brings the rows closer, with μ as large as that allows; and ``B d``."""
-        move, image, left = self._direction(here, self.share)
+    def _steered(self, here: _Here) -> Step:
+        """A step that brings the rows closer, with μ as large as that allows."""
+        step, left = self._direction(here, self.share)
         violation = float(np.abs(here.excess).sum())
         if violation <= self.tol:
-            return move, image
-        _, _, least = self._direction(here, 0.0)
+            return step
+        _, least = self._direction(here, 0.0)
         while violation - left < STEERING * (violation - least) and self.share > SMALLEST:
             self.share *= 0.5
-            move, image, left = self._direction(here, self.share)
-        return move, image
+            step, left = self._direction(here, self.share)
+        return step
 
-    def _direction(self, here: _Here, share: float) -> tuple[Vector, Vector, float]:
+    def _direction(self, here: _Here, share: float) -> tuple[Step, float]:
         """The step for this μ, and how much violation the linearised rows have left after it."""
         point = here.point
         program = Quadratic(self.inverse, share * point.gradient, point.jacobian, 1.0, self.bounded)
@@ -163,7 +166,7 @@ class Nonsmooth:
         step = program.solve(low, high, sides)
         rows = point.rows + step.heights
         left = np.maximum(np.maximum(rows - self.high, self.low - rows), 0.0).sum()
-        return step.move, step.image, float(left)
+        return step, float(left)
 
     def _search(self, here: _Here, move: Vector) -> Point | None:
         """A weak Wolfe point along the direction, by bisection and doubling; ``None`` where none is found."""
