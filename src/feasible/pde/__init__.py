@@ -2,7 +2,16 @@
 
 from typing import TYPE_CHECKING
 
-from feasible.pde import built_in, conditions, diagnosis, differentiation, domains, equations, samplers, system
+from feasible.pde import (
+    built_in,
+    conditions,
+    diagnosis,
+    differentiation,
+    domains,
+    equations,
+    samplers,
+    system,
+)
 from feasible.pde.conditions import *
 from feasible.pde.diagnosis import *
 from feasible.pde.differentiation import *

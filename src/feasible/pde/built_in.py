@@ -239,7 +239,9 @@ class Hard(nn.Module):
                 axis.sides.append(side)
             enter(side, condition)
         # Slopes first: nothing has to be differentiated for the first coordinate.
-        ordered = sorted(axes.values(), key=lambda axis: (all(s.slope is None for s in axis.sides), axis.number))
+        ordered = sorted(
+            axes.values(), key=lambda axis: (all(s.slope is None for s in axis.sides), axis.number)
+        )
         return Plan(ordered, curved, self.domain)
 
 

@@ -9,11 +9,12 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch.func import jacrev
+from torch.func import jacfwd
 
 from feasible.pde.conditions import Condition, OnPart
 from feasible.pde.domains import Domain
 from feasible.pde.equations import Equation
+from feasible.pde.forward_mode import load
 from feasible.pde.samplers import sobol
 
 __all__ = ["Diagnosis"]
@@ -23,11 +24,13 @@ Rows = Callable[[Model], list[Tensor]]
 FEATURES = {1: 120, 2: 400, 3: 600}
 BANDWIDTH = {1: 40.0, 2: 14.0, 3: 8.0}
 """Of the features' frequencies, times the length of the domain."""
-POINTS = {1: 400, 2: 1200, 3: 1800}
+POINTS = {1: 400, 2: 800, 3: 1200}
 KEPT = 1e-9
 """Singular values of the features that make a basis, over the largest."""
+CONSTANT = 1e-6
+"""Rows below it count as satisfied by a constant."""
 STARTS = (0.0, 1.0, -1.0, 0.1, -0.1, 10.0, -10.0)
-SEEN = 1e-3
+SEEN = 1e-2
 """A contradiction is at least this large, in the units of the rows."""
 
 
@@ -70,7 +73,8 @@ def diagnosis(
         beside = [condition.residual(model, condition.points(points)) for condition in conditions]
         return [block.reshape(-1) for block in (inside, *beside)]
 
-    constants = solving_constants(rows, equation.outputs, tol)
+    load()
+    constants = solving_constants(rows, equation.outputs, CONSTANT)
     findings = [constant_sentence(values) for values in constants]
     if not equation.linear:
         return Diagnosis(tuple(findings), tuple(constants))
@@ -79,7 +83,10 @@ def diagnosis(
     names = [condition.name for condition in conditions]
     nulls = linear.null_functions(tol)
     findings += [null_sentence(nulls, linear.smallest, domain, conditions)] if nulls else []
-    findings += [f"{names[i]} is redundant: the equation and the other conditions imply it." for i in linear.implied(tol)]
+    findings += [
+        f"{names[i]} is redundant: the equation and the other conditions imply it."
+        for i in linear.implied(tol)
+    ]
     miss, block = linear.contradiction()
     if miss > SEEN:
         where = (["the equation", *names])[block]
@@ -99,7 +106,7 @@ def solving_constants(rows: Rows, outputs: int, tol: float) -> list[tuple[float,
     for start in STARTS:
         values = torch.full((outputs,), start, dtype=torch.float64)
         for _ in range(30):
-            slopes = jacrev(residual)(values)
+            slopes = jacfwd(residual)(values)
             step = torch.linalg.lstsq(slopes, residual(values), driver="gelsd").solution
             if not bool(step.isfinite().all()):
                 break
@@ -127,7 +134,9 @@ def null_sentence(count: int, smallest: float, domain: Domain, conditions: Seque
     """What functions mean that no row sees."""
     known = {condition.part for condition in conditions if isinstance(condition, OnPart)}
     open_parts = [part for part in domain.parts if part not in known and part != "end"]
-    what = f"{count} function{'s' if count > 1 else ''} (to {smallest:.1g})" if count < 20 else "many functions"
+    what = (
+        f"{count} function{'s' if count > 1 else ''} (to {smallest:.1g})" if count < 20 else "many functions"
+    )
     if open_parts or not conditions:
         return (
             f"the problem does not determine u: {what} may be added to any solution. "
@@ -179,7 +188,7 @@ class Linear:
             return tuple(block / math.sqrt(max(len(block), 1)) for block in blocks)
 
         self.right = [block * math.sqrt(max(len(block), 1)) for block in weighed(start)]
-        self.blocks = list(jacrev(weighed, chunk_size=256)(start))
+        self.blocks = list(jacfwd(weighed)(start))
         self.sizes = torch.linalg.svdvals(torch.cat(self.blocks))
         self.count = basis.size
         # Over a function of size 1 a nondimensional equation gives rows of size 1.

@@ -13,9 +13,7 @@ from feasible.pde.domains import Domain
 __all__ = ["adaptive", "grid", "sobol", "uniform"]
 
 
-def grid(
-    domain: Domain, count: int, part: str | None = None, *, dtype: torch.dtype | None = None
-) -> Tensor:
+def grid(domain: Domain, count: int, part: str | None = None, *, dtype: torch.dtype | None = None) -> Tensor:
     """A regular grid with ``count`` points along each coordinate; on a part of the boundary, along it.
 
     A part that is one point, such as the end of an interval, gives one point. On a curved domain only the points
@@ -119,7 +117,9 @@ def adaptive(
     size = residual(points).detach().reshape(many, -1).double()
     weights = torch.linalg.vector_norm(size, dim=1) ** power
     if not bool(weights.isfinite().all()):
-        raise ValueError(f"adaptive: the residual is not finite at {int((~weights.isfinite()).sum())} points.")
+        raise ValueError(
+            f"adaptive: the residual is not finite at {int((~weights.isfinite()).sum())} points."
+        )
     mean = weights.mean()
     density = (weights / mean if mean > 0 else torch.ones_like(weights)) + offset
     if int((density > 0).sum()) < count:

@@ -60,7 +60,9 @@ class System:
         dtype: torch.dtype | None = None,
     ) -> None:
         self.equation, self.domain, self.conditions = equation, domain, tuple(conditions)
-        self.points = sobol(domain, points, dtype=dtype) if isinstance(points, int) else domain.require(points)
+        self.points = (
+            sobol(domain, points, dtype=dtype) if isinstance(points, int) else domain.require(points)
+        )
         """The collocation points; assign others to resample."""
         self.inputs = tuple(inputs)
         equation.wanted(domain.dim)
@@ -91,7 +93,7 @@ class System:
         like = self.points
         return [inside, *(each.residual(model, each.points(like)) for each in self.conditions)]
 
-    def diagnose(self, tol: float = 1e-6, seed: int = 0, warn: bool = True) -> Diagnosis:
+    def diagnose(self, tol: float = 1e-3, seed: int = 0, warn: bool = True) -> Diagnosis:
         """What is wrong with the problem itself, whatever the network.
 
         Constants are put in: a system that one of them solves is solved by it long before a network has learned
@@ -100,7 +102,7 @@ class System:
         resonance), conditions that the others imply, and conditions that contradict each other.
 
         Args:
-            tol: singular values below it, over the largest of the equation's, and residuals below it count as 0.
+            tol: a function of size 1 whose rows are smaller than this, all together, counts as not seen.
             seed: of the features.
             warn: whether findings are warnings, too.
 

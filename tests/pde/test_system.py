@@ -1,0 +1,376 @@
+"""Domains, samplers, conditions, conditions by construction, systems and their diagnosis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import feasible as fs
+from feasible import pde
+
+LINE = pde.Interval(-1.0, 2.0)
+SQUARE = pde.Rectangle((-1.0, 0.0), (1.0, 3.0))
+BRICK = pde.Rectangle((0.0, 0.0, 0.0), (1.0, 2.0, 3.0))
+ROUND = pde.Disc((1.0, -1.0), 2.0)
+DOMAINS = {
+    "interval": LINE,
+    "rectangle": SQUARE,
+    "brick": BRICK,
+    "disc": ROUND,
+    "line in time": pde.TimeCylinder(LINE, 1.0, 4.0),
+    "disc in time": pde.TimeCylinder(ROUND, 0.0, 2.0),
+}
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_samples_are_inside_on_their_parts_and_even(name: str, dtype: torch.dtype) -> None:
+    domain = DOMAINS[name]
+    low, high = (torch.tensor(corner, dtype=dtype) for corner in domain.bounds)
+    for points in (
+        pde.uniform(domain, 2000, generator=torch.Generator().manual_seed(0), dtype=dtype),
+        pde.sobol(domain, 2000, dtype=dtype),
+        pde.grid(domain, 11, dtype=dtype),
+    ):
+        assert points.dtype == dtype
+        assert domain.contains(points).all()
+        torch.testing.assert_close(points.mean(0), (low + high) / 2, atol=0.15, rtol=0)
+    # The share of the box around it that is inside is the ratio of the volumes.
+    box = low + (high - low) * torch.rand(40_000, domain.dim, dtype=dtype)
+    share = float(domain.contains(box).double().mean()) * float((high - low).prod())
+    assert share == pytest.approx(domain.volume, rel=0.02)
+    for part in domain.parts:
+        for points in (pde.uniform(domain, 50, part, dtype=dtype), pde.sobol(domain, 50, part, dtype=dtype)):
+            normals = domain.normal(part, points)
+            torch.testing.assert_close(normals.norm(dim=1), torch.ones(len(points), dtype=dtype))
+            assert domain.contains(points).all()
+            assert domain.contains(points - 1e-3 * normals).all()
+            assert not domain.contains(points + 1e-3 * normals).any()
+            assert domain.area(part) > 0
+        assert domain.contains(pde.grid(domain, 5, part, dtype=dtype)).all()
+
+
+def test_samplers_are_deterministic_and_even_on_the_disc() -> None:
+    one, two = (pde.uniform(ROUND, 9, generator=torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert torch.equal(pde.sobol(ROUND, 9, seed=4), pde.sobol(ROUND, 9, seed=4))
+    assert not torch.equal(pde.sobol(ROUND, 9, seed=4), pde.sobol(ROUND, 9, seed=5))
+    away = (pde.sobol(ROUND, 4096) - torch.tensor(ROUND.centre)).norm(dim=1)
+    assert float((away < ROUND.radius / 2).double().mean()) == pytest.approx(0.25, abs=0.01)
+
+
+def test_adaptive_points_follow_the_residual() -> None:
+    def peak(x: Tensor) -> Tensor:
+        return torch.where(x < 0, 9.0, 1.0)
+
+    line = pde.Interval(-1, 1)
+    points = [
+        pde.adaptive(
+            line, peak, 2000, generator=torch.Generator().manual_seed(1), candidates=40_000, **options
+        )
+        for options in ({"offset": 0.0}, {"offset": 1.0}, {"power": 0.0}, {"offset": 1.0})
+    ]
+    shares = [float((each < 0).double().mean()) for each in points]
+    # Densities 9 : 1; 9/5 + 1 : 1/5 + 1; even. Without repetition from 20 times as many: a little less.
+    assert shares[:3] == pytest.approx([0.9, 0.7, 0.5], abs=0.03)
+    assert torch.equal(points[1], points[3])
+    assert len(points[0].unique()) > 1990
+    with pytest.raises(ValueError, match="not finite at 20 points"):
+        pde.adaptive(line, lambda x: x / 0, 2)
+    with pytest.raises(ValueError, match="candidates ≥ 5"):
+        pde.adaptive(line, peak, 5, candidates=4)
+
+
+def test_bad_domains_points_and_parts_are_one_sentence() -> None:
+    with pytest.raises(ValueError, match="lower < upper"):
+        pde.Interval(1, 0)
+    with pytest.raises(ValueError, match="radius > 0"):
+        pde.Disc(radius=0)
+    with pytest.raises(ValueError, match="2 or 3 numbers"):
+        pde.Rectangle((0,), (1,))
+    with pytest.raises(TypeError, match="domain of space"):
+        pde.TimeCylinder(3)
+    with pytest.raises(ValueError, match="no part 'lft'; it has left, right. Closest: 'left'"):
+        pde.Dirichlet(LINE, "lft")
+    with pytest.raises(ValueError, match=r"1 of 2 points lie outside, the first one row 1: \[3.0\]"):
+        LINE.require(torch.tensor([[0.0], [3.0]]))
+    with pytest.raises(ValueError, match=r"shape \(n, 2\)"):
+        SQUARE.contains(torch.rand(3, 1))
+    with pytest.raises(ValueError, match="not on the part 'left'"):
+        pde.Dirichlet(LINE, "left").residual(torch.sin, torch.zeros(1, 1))
+    with pytest.raises(ValueError, match="lie outside"):
+        pde.System(pde.Poisson(), LINE, points=torch.tensor([[7.0]]))
+    with pytest.raises(ValueError, match="no part opposite"):
+        pde.Periodic(ROUND, "circle")
+    with pytest.raises(ValueError, match='expected the part "start"'):
+        pde.Initial(SQUARE, "left")
+    with pytest.raises(ValueError, match="Anchor: expected x"):
+        pde.Anchor(torch.zeros(3), torch.zeros(3))
+
+
+def smooth(x: Tensor) -> Tensor:
+    """Any function of one to three coordinates, two components."""
+    total = (x * torch.arange(1.0, x.shape[1] + 1).to(x)).sum(1)
+    return torch.stack([torch.sin(total), torch.cos(x[:, 0]) * total], 1)
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_rows_are_those_of_finite_differences(name: str) -> None:
+    domain, h = DOMAINS[name], 1e-5
+    for part in domain.parts:
+        x = pde.uniform(domain, 6, part, dtype=torch.float64)
+        slope = (smooth(x) - smooth(x - 2 * h * domain.normal(part, x))) / (2 * h)
+        slope = 2 * (smooth(x) - smooth(x - h * domain.normal(part, x))) / h - slope
+        pairs = [
+            (pde.Dirichlet(domain, part, 0.5, scale=2.0), (smooth(x) - 0.5) / 2),
+            (pde.Dirichlet(domain, part, smooth), torch.zeros_like(slope)),
+            (pde.Neumann(domain, part, torch.tensor([1.0, 2.0])), slope - torch.tensor([1.0, 2.0])),
+            (pde.Neumann(domain, part, component=1), slope[:, 1:]),
+            (pde.Robin(domain, part, 1.0, alpha=2.0, beta=3.0), 2 * smooth(x) + 3 * slope - 1),
+        ]
+        for condition, expected in pairs:
+            torch.testing.assert_close(condition.residual(smooth, x), expected.double(), atol=1e-6, rtol=1e-6)
+    if "start" in domain.parts:
+        rows = pde.Initial(domain, "start", order=1).residual(
+            smooth, x := pde.sobol(domain, 4, "start").double()
+        )
+        torch.testing.assert_close(rows, -pde.Neumann(domain, "start").residual(smooth, x))
+
+
+def test_periodic_rows() -> None:
+    waves = pde.Periodic(SQUARE, "left", order=2)
+    assert waves(lambda x: torch.sin(math.pi * x[:, 0]) * x[:, 1]).abs().max() < 1e-4
+    rows = waves(lambda x: x[:, :1] ** 2 + 0 * x[:, 1:])
+    torch.testing.assert_close(rows, torch.tensor([0.0, 2 * -4.0, 0.0]).expand_as(rows))
+
+
+def network(inputs: int, outputs: int = 1) -> nn.Sequential:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(inputs, 8), nn.Tanh(), nn.Linear(8, outputs)).double()
+
+
+CYLINDER = pde.TimeCylinder(pde.Interval(0, 1), 0, 2)
+
+
+def exact(x: Tensor) -> Tensor:
+    return torch.sin(2 * x[:, :1]) * torch.exp(-x[:, -1:]) + x[:, -1:] ** 2
+
+
+def normal_slope(domain: pde.Domain, part: str) -> Callable[[Tensor], Tensor]:
+    """The slope of ``exact``."""
+    return lambda x: pde.Neumann(domain, part).residual(exact, x)
+
+
+def start_slope(x: Tensor) -> Tensor:
+    return -torch.sin(2 * x[:, :1]) * torch.exp(-x[:, -1:]) + 2 * x[:, -1:]
+
+
+UNIT = pde.Rectangle()
+BUILT_IN = {
+    "two values": [pde.Dirichlet(LINE, "left", 2.0), pde.Dirichlet(LINE, "right", -1.0)],
+    "one slope": [pde.Neumann(LINE, "left", 2.0)],
+    "value and slope": [pde.Dirichlet(LINE, "left", 2.0), pde.Neumann(LINE, "right", -1.0)],
+    "two slopes": [pde.Neumann(LINE, "left", 2.0), pde.Neumann(LINE, "right", -1.0)],
+    "value and slope at one end": [pde.Dirichlet(LINE, "left", 2.0), pde.Neumann(LINE, "left", -1.0)],
+    "oscillator": [pde.Initial(LINE, "left", 2.0), pde.Initial(LINE, "left", 3.0, order=1)],
+    "everything on a line": [
+        *(pde.Dirichlet(LINE, part, 2.0) for part in LINE.parts),
+        *(pde.Neumann(LINE, part, 3.0) for part in LINE.parts),
+    ],
+    "four sides": [pde.Dirichlet(UNIT, part, exact) for part in UNIT.parts],
+    "four slopes": [pde.Neumann(UNIT, part, 0.0) for part in UNIT.parts],
+    "wave": [
+        pde.Dirichlet(CYLINDER, "left", exact),
+        pde.Dirichlet(CYLINDER, "right", exact),
+        pde.Initial(CYLINDER, "start", exact),
+        pde.Initial(CYLINDER, "start", start_slope, order=1),
+    ],
+    "brick": [pde.Dirichlet(BRICK, part, exact) for part in BRICK.parts],
+    "circle": [pde.Dirichlet(ROUND, "circle", exact)],
+    "circle in time": [pde.Dirichlet(DOMAINS["disc in time"], "circle", exact)],
+}
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_what_is_built_in_holds_exactly_for_any_weights(name: str) -> None:
+    conditions = BUILT_IN[name]
+    domain = conditions[0].domain
+    model = pde.hard(network(domain.dim), *conditions)
+    for condition in conditions:
+        x = pde.uniform(domain, 20, condition.part, dtype=torch.float64)
+        assert condition.residual(model, x).abs().max() < 1e-11, condition.name
+    x = pde.uniform(domain, 20, dtype=torch.float64)
+    before = model(x)
+    assert before.shape == (20, 1)
+    with torch.no_grad():
+        model.model[2].bias += 1
+    assert (model(x) - before).abs().amax() > 1e-3  # the network still counts
+    u = pde.derivatives(model, x, wanted=["laplacian"])
+    nested = sum(
+        torch.autograd.functional.hessian(lambda p, i=i: model(p[None])[0, 0], x[i])[j, j]
+        for i in [0]
+        for j in range(domain.dim)
+    )
+    torch.testing.assert_close(u.laplacian[0, 0], nested)
+    u.laplacian.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_a_slope_on_one_side_with_values_that_vary_along_it() -> None:
+    conditions = [
+        pde.Neumann(UNIT, "left", lambda x: x[:, 1:] ** 2),
+        pde.Neumann(UNIT, "top", lambda x: -2 * x[:, :1]),
+    ]  # of u = −x y²
+    model = pde.hard(network(2), *conditions)
+    for condition in conditions:
+        assert condition.residual(model, pde.sobol(UNIT, 20, condition.part).double()).abs().max() < 1e-11
+
+
+def test_components_are_built_in_one_by_one_and_inputs_go_through() -> None:
+    conditions = [pde.Dirichlet(LINE, "left", 1.0, component=0), pde.Neumann(LINE, "right", 2.0, component=1)]
+    model = pde.hard(network(1, 3), *conditions)
+    for condition in conditions:
+        assert condition(model).abs().max() < 1e-12
+    x = torch.rand(4, 1, dtype=torch.float64)
+    torch.testing.assert_close(model(x)[:, 2], model.model(x)[:, 2])
+    value = pde.Dirichlet(LINE, "left", lambda x, a: a)
+    core = network(2)
+    by_input = pde.hard(lambda x, a: core(torch.cat([x, a], 1)), value, check=False)
+    a = torch.rand(1, 1, dtype=torch.float64)
+    assert value.residual(by_input, torch.tensor([[-1.0]], dtype=torch.float64), a).abs().max() < 1e-14
+
+
+def test_what_cannot_be_built_in_is_refused() -> None:
+    with pytest.raises(fs.UnsupportedError, match="Works with: Dirichlet, Neumann, Initial"):
+        pde.hard(network(1), pde.Robin(LINE, "left"))
+    with pytest.raises(fs.UnsupportedError, match="curved"):
+        pde.hard(network(2), pde.Neumann(ROUND, "circle"))
+    with pytest.raises(ValueError, match="given twice"):
+        pde.hard(network(1), pde.Dirichlet(LINE, "left"), pde.Dirichlet(LINE, "left"))
+    with pytest.raises(ValueError, match="conflicts with another condition where they meet"):
+        pde.hard(network(2), pde.Dirichlet(UNIT, "left", 0.0), pde.Dirichlet(UNIT, "top", 1.0))
+    with pytest.raises(ValueError, match="belongs to"):
+        pde.hard(network(1), pde.Dirichlet(LINE, "left"), pde.Dirichlet(pde.Interval(), "right"))
+
+
+K = 4 * math.pi
+ONE = pde.Interval(0, 1)
+LEFT, RIGHT = pde.Dirichlet(ONE, "left", 1.0), pde.Dirichlet(ONE, "right", 0.5)
+SLOPE = pde.Neumann(ONE, "right", 2.0, scale=K)
+DIAGNOSES = {
+    "well posed": (pde.Helmholtz(K), ONE, [LEFT, SLOPE], []),
+    "initial values": (pde.Helmholtz(K), ONE, [LEFT, pde.Neumann(ONE, "left", 1.0, scale=K)], []),
+    "nothing is known": (pde.Helmholtz(K), ONE, [], ["u ≡ 0", "does not determine u"]),
+    "one end": (pde.Helmholtz(K), ONE, [LEFT], ["does not determine u: 1 function .*right"]),
+    "zero wins": (pde.Helmholtz(K), ONE, [pde.Dirichlet(ONE, "left"), pde.Neumann(ONE, "right")], ["u ≡ 0"]),
+    "resonant": (
+        pde.Helmholtz(K),
+        ONE,
+        [LEFT, pde.Dirichlet(ONE, "right", 1.0)],
+        ["Dirichlet.left. is redundant", "Dirichlet.right. is redundant", "resonant"],
+    ),
+    "resonant, no solution": (
+        pde.Helmholtz(K),
+        ONE,
+        [LEFT, RIGHT],
+        ["redundant", "redundant", "conflict", "resonant"],
+    ),
+    "not resonant": (pde.Helmholtz(K * 1.1), ONE, [LEFT, RIGHT], []),
+    "twice": (pde.Helmholtz(K), ONE, [LEFT, LEFT, SLOPE], ["redundant", "redundant"]),
+    "contradiction": (
+        pde.Helmholtz(K),
+        ONE,
+        [LEFT, pde.Dirichlet(ONE, "left", 2.0), SLOPE],
+        ["conflict", "redundant", "redundant"],
+    ),
+    "constants of the identity": (
+        pde.Pythagorean(3.0, 2.0),
+        ONE,
+        [],
+        ["u ≡ -2 ", "u ≡ 2 "],
+    ),
+    "identity with an anchor": (pde.Pythagorean(3.0, 2.0), ONE, [pde.Initial(ONE, "left", 0.5)], []),
+    "written": (pde.equation("u_xx - u"), ONE, [LEFT, RIGHT], []),
+    "slopes only": (
+        pde.Poisson(),
+        ONE,
+        [pde.Neumann(ONE, "left", 1.0), pde.Neumann(ONE, "right", -1.0)],
+        ["resonant", "redundant", "redundant"],
+    ),
+    "membrane": (pde.Poisson(1.0), UNIT, [pde.Dirichlet(UNIT, part) for part in UNIT.parts], []),
+    "membrane, one side open": (
+        pde.Poisson(1.0),
+        UNIT,
+        [pde.Dirichlet(UNIT, part) for part in UNIT.parts[:3]],
+        ["does not determine u.*top"],
+    ),
+    "heat": (
+        pde.Heat(0.5),
+        CYLINDER,
+        [
+            pde.Dirichlet(CYLINDER, "left"),
+            pde.Dirichlet(CYLINDER, "right"),
+            pde.Initial(CYLINDER, "start", lambda x: torch.sin(math.pi * x[:, :1])),
+        ],
+        [],
+    ),
+    "disc": (pde.Poisson(1.0), ROUND, [pde.Dirichlet(ROUND, "circle")], []),
+}
+
+
+@pytest.mark.parametrize("name", DIAGNOSES)
+def test_diagnosis(name: str) -> None:
+    import re
+
+    equation, domain, conditions, expected = DIAGNOSES[name]
+    found = pde.System(equation, domain, conditions).diagnose(warn=False).findings
+    assert len(found) == len(expected), found
+    for pattern in expected:
+        assert any(re.search(pattern, sentence) for sentence in found), (pattern, found)
+
+
+def test_findings_are_warnings() -> None:
+    with pytest.warns(UserWarning, match="u ≡ 0"):
+        pde.System(pde.Poisson(), ONE, [pde.Dirichlet(ONE, part) for part in ONE.parts]).diagnose()
+
+
+def test_a_system_is_solved_by_levenberg_marquardt_and_required_of_a_problem() -> None:
+    system = pde.System(
+        pde.Helmholtz(3.0),
+        ONE,
+        [pde.Dirichlet(ONE, "left"), pde.Neumann(ONE, "left", -3.0, scale=3.0)],
+        points=40,
+        dtype=torch.float64,
+    )
+    model = network(1)
+    optimizer = fs.optim.LevenbergMarquardt(model.parameters())
+    for _ in range(60):
+        optimizer.step(lambda: system(model))
+    assert optimizer.last.jacobian == "per-sample"
+    x = torch.linspace(0, 1, 50, dtype=torch.float64)[:, None]
+    assert (model(x) - torch.sin(3 * x)).abs().max() < 1e-4
+    problem = fs.Problem(model)
+    problem.require("system", fs.Equal(0.0), fn=system)
+    problem.require("start", fs.Equal(0.0), fn=system.conditions[0])
+    problem.attach(torch.optim.Adam(model.parameters(), 1e-4))
+    problem.loss(0 * model(x).sum()).backward()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(-3, 3), st.floats(-3, 3), st.sampled_from(["value", "slope", "both"]), st.booleans())
+def test_any_values_are_built_in(one: float, two: float, kind: str, other: bool) -> None:
+    conditions: list[pde.Condition] = []
+    if kind != "slope":
+        conditions.append(pde.Dirichlet(LINE, "right", one))
+    if kind != "value":
+        conditions.append(pde.Neumann(LINE, "right", two))
+    if other:
+        conditions.append(pde.Neumann(LINE, "left", one))
+    model = pde.hard(network(1), *conditions)
+    assert all(condition(model).abs().max() < 1e-11 for condition in conditions)
