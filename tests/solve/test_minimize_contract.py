@@ -142,8 +142,9 @@ def test_two_runs_agree_to_the_bit() -> None:
         [(lambda x: x[0] ** 2 + x[1] ** 2 + 1, fs.Equal(0.0))],
         [(lambda x: x.sum(), fs.Equal(0.0)), (lambda x: x.sum(), fs.Equal(1.0))],
         [(lambda x: x.sum(), fs.Box(upper=-1.0)), fs.NonNegative()],
+        [(lambda x: x.sum(), fs.Equal(0.0)), (lambda x: 2 * x.sum(), fs.Equal(1.0))],
     ],
-    ids=["curved", "parallel", "bounds"],
+    ids=["curved", "parallel", "bounds", "steeper"],
 )
 def test_infeasible(constraints: list, method: str) -> None:
     result = fs.minimize(square, tensor(1, 2), constraints, method=method)

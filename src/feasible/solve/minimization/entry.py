@@ -153,8 +153,10 @@ def _attempt(
             x, is_stuck = least_violation(program, program.unknowns.flat(_tensors(program, result.x)), tol)
             status = Status.INFEASIBLE if is_stuck else Status.NUMERICAL_TROUBLE
             moved = _certified(program, name, tol, monitor, _moved(result, x, status))
-            if moved.success or is_stuck or moved.maxcv > SLIGHT * tol:
-                return moved if moved.maxcv <= result.maxcv else result
+            if moved.success or is_stuck:
+                return moved
+            if moved.maxcv > SLIGHT * tol:
+                return min(moved, result, key=lambda each: each.maxcv)
             return certified(x)
     except KeyboardInterrupt:
         return _certified(program, name, tol, monitor, monitor.interrupted())
