@@ -26,8 +26,11 @@ FEW = 8
 """Constraints with fewer rows (conditions at points) are always fitted, never held out."""
 AFFINE = 1e-8
 
-ROUNDING = 1e-9
+ROUNDING = 1e-8
 """Residuals below this share of the right side are alike: then the smallest coefficients have the best digits."""
+
+ALIKE = 1.5
+"""Scores within this factor of the smallest count as equal."""
 
 Judgement = tuple[float, float]
 """A score, and what decides between equal ones; smaller is better."""
@@ -209,15 +212,22 @@ def _searched(layer: nn.Linear, drawn: _Drawn, activation: str, judge: Callable[
 
     for factor in CANDIDATES:
         look(factor)
-    best = min(seen, key=lambda factor: seen[factor])
+    middle = _best(seen)
     for ratio in REFINED:
-        look(best * ratio)
-    best = min(seen, key=lambda factor: seen[factor])
+        look(middle * ratio)
+    best = _best(seen)
     if math.isinf(seen[best][0]):
         raise ValueError("init_features_: no scale has a finite score; look at score= or at the constraints.")
     return _write(
         layer, drawn, torch.full((layer.in_features,), 2 * best / drawn.length).double(), activation
     )
+
+
+def _best(seen: dict[float, Judgement]) -> float:
+    """Of the candidates with about the smallest score, the one with the smallest coefficients."""
+    least = min(score for score, _ in seen.values())
+    alike = [factor for factor, (score, _) in seen.items() if score <= ALIKE * least]
+    return min(alike or seen, key=lambda factor: seen[factor][::-1])
 
 
 def _judge(

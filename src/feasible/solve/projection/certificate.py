@@ -12,11 +12,10 @@ from feasible.solve.projection.search import Point, Search
 
 def certify(search: Search, here: Point) -> tuple[KKT, tuple[Tensor, ...], Step]:
     """The certificate, one multiplier for each constraint, and the step that the final linearisation asks for."""
-    linear, seen = search.linearise(here)
+    linear, metric = search.linearise(here)
     rcond = TIGHT if search.rcond is None else search.rcond
-    step = linear.step(search.weights.start - here.x, search.metric(seen), rcond, rcond)
+    step = linear.step(search.weights.start - here.x, metric, rcond, rcond)
     gradient = here.x - search.weights.start
-    metric = search.metric(seen)
     if metric is not None:
         gradient = metric.jacobian.mT @ metric.gap
     multipliers = row_multipliers(linear, step.active, gradient, rcond)
@@ -37,6 +36,8 @@ def row_multipliers(linear: Linearised, active: Tensor, gradient: Tensor, rcond:
     """``argmin ‖∇f + Jᵀλ‖`` over the active rows, the shortest; a wrong sign counts as zero."""
     multipliers = torch.zeros_like(linear.rows)
     chosen = (active != 0).nonzero().squeeze(1)
+    if not len(linear.others) and not linear.spectrum.is_compressed:
+        return linear.spectrum.dual(gradient, linear.spectrum.rank(rcond))
     if len(chosen):
         spectrum = Spectrum(linear.jacobian[chosen].mT, -gradient)
         multipliers[chosen] = spectrum.shortest(spectrum.rank(rcond))

@@ -72,7 +72,7 @@ def project_parameters(
             too large (not for ``metric="outputs"``); ``"adam"``: Adam on the mean squared residual, for comparison;
             ``"auto"``: one of the first two, by size.
         rcond: share of the largest singular value below which directions are left alone. ``None``: rounding for
-            affine constraints; else from 1e-6 on, by the gain of the steps.
+            affine constraints; else from 0.1 on downwards, as the steps allow.
         max_iterations: ``None``: 100; 10,000 for ``"adam"``.
         learning_rate: of ``"adam"``.
 

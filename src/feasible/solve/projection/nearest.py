@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from typing import NamedTuple
 
 import torch
@@ -22,21 +23,27 @@ ROUNDS = 50
 
 
 class Spectrum:
-    """``A = U diag(σ) Vᵀ``; tall matrices are first made square by QR, a chunk of rows at a time."""
+    """``A = U diag(σ) Vᵀ`` with a right side; tall matrices are first made square by QR, some rows at a time."""
 
     def __init__(self, matrix: Tensor, right: Tensor) -> None:
         columns = matrix.shape[1]
-        if len(matrix) > 2 * columns + CHUNK // 8:
+        self.is_compressed = len(matrix) > 2 * columns + CHUNK // 8
+        if self.is_compressed:
             matrix, right = compressed(matrix, right)
         if len(matrix) < columns:
             q, triangle = torch.linalg.qr(matrix.mT)
-            u, self.values, v = torch.linalg.svd(triangle.mT, full_matrices=False)
+            self.left, self.values, v = torch.linalg.svd(triangle.mT, full_matrices=False)
             self.across = v @ q.mT
         else:
-            u, self.values, self.across = torch.linalg.svd(matrix, full_matrices=False)
-        self.heights = u.mT @ right
+            self.left, self.values, self.across = torch.linalg.svd(matrix, full_matrices=False)
+        self.heights = self.left.mT @ right
         """The right side in the coordinates of U."""
-        self.left = u
+
+    def with_right(self, right: Tensor) -> Spectrum:
+        """The same matrix with another right side; not for what was made square."""
+        twin = copy(self)
+        twin.heights = self.left.mT @ right
+        return twin
 
     def rank(self, rcond: float) -> int:
         """How many singular values are above this share of the largest."""
@@ -47,6 +54,23 @@ class Spectrum:
         """``argmin ‖s‖`` over the least-squares solutions of ``A s = right``, within the first directions."""
         shortest: Tensor = self.across[:rank].mT @ (self.heights[:rank] / self.values[:rank])
         return shortest
+
+    def damped(self, damping: float) -> Tensor:
+        """``argmin ½‖A s − right‖² + damping/2 ‖s‖²``."""
+        shrunk = torch.where(self.values > 0, self.values / (self.values.square() + damping), 0.0)
+        damped: Tensor = self.across.mT @ (self.heights * shrunk)
+        return damped
+
+    @property
+    def size(self) -> float:
+        """The largest eigenvalue of ``AᵀA``."""
+        return float(self.values[0]) ** 2 if len(self.values) else 0.0
+
+    def dual(self, gradient: Tensor, rank: int) -> Tensor:
+        """``argmin ‖gradient + Aᵀλ‖``, the shortest, within the first directions."""
+        heights = (self.across[:rank] @ gradient) / self.values[:rank]
+        dual: Tensor = -(self.left[:, :rank] @ heights)
+        return dual
 
     def basis(self, rank: int) -> Tensor:
         """The first directions, (rank, columns)."""
@@ -90,14 +114,25 @@ class Linearised:
         rows: their present values.
         jacobian: (rows, parameters).
         low, high: bounds; equal ones are equations.
+        known: the spectrum of the equations' slopes, where it has been worked out.
     """
 
-    def __init__(self, rows: Tensor, jacobian: Tensor, low: Tensor, high: Tensor) -> None:
+    def __init__(
+        self, rows: Tensor, jacobian: Tensor, low: Tensor, high: Tensor, known: Spectrum | None = None
+    ) -> None:
         self.rows, self.jacobian, self.low, self.high = rows, jacobian, low, high
         self.is_equation = low == high
         equations = self.is_equation
-        self.spectrum = Spectrum(jacobian[equations], (low - rows)[equations])
+        right = (low - rows)[equations]
+        reusable = known is not None and not known.is_compressed
+        self.spectrum = (
+            known.with_right(right) if known and reusable else Spectrum(jacobian[equations], right)
+        )
         self.others = (~equations).nonzero().squeeze(1)
+
+    def at(self, rows: Tensor) -> Linearised:
+        """The same slopes around other values."""
+        return Linearised(rows, self.jacobian, self.low, self.high, self.spectrum)
 
     def step(self, toward: Tensor | None, metric: Metric | None, rcond: float, along: float) -> Step:
         """The move that satisfies the rows and comes nearest to a wanted one.
@@ -162,6 +197,12 @@ class Linearised:
         upper, lower = active[0].chunk(2)
         sides[self.others] = upper.long() - lower.long()
         return whole + free(part), sides
+
+    def violated(self) -> Spectrum:
+        """Equations and violated inequalities, as least squares for the move that satisfies them."""
+        excess = self.excess(torch.zeros_like(self.jacobian[0]))
+        chosen = (excess != 0) | self.is_equation
+        return Spectrum(self.jacobian[chosen], -excess[chosen])
 
     def _least_violation(self, rcond: float) -> Tensor:
         """A move with the smallest sum of squared violations, where no move satisfies all rows.

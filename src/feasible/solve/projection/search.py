@@ -13,7 +13,7 @@ from feasible.optim.least_squares import Products
 from feasible.optim.randomness import Replay
 from feasible.solve.projection.conditions import Conditions, Values
 from feasible.solve.projection.linearised import Differentiation
-from feasible.solve.projection.nearest import Linearised, Metric, Step
+from feasible.solve.projection.nearest import Linearised, Metric
 from feasible.solve.projection.weights import Weights
 
 AFFINE = 1e-10
@@ -56,9 +56,10 @@ class Search:
         self.weights, self.conditions, self.replay = weights, conditions, replay
         self.tol, self.rcond = tol, rcond
         self._outputs = outputs
+        self.is_constant = False
+        """Whether slopes are known to be the same everywhere: the rows are affine in the parameters."""
+        self._constant: Linearised | None = None
         self.evaluations = self.differentiations = 0
-        self.last: tuple[Step, Linearised] | None = None
-        """The step that was worked out last."""
         self._rows = Differentiation(self._row_values, weights)
         self._seen = Differentiation(self._output_values, weights)
         self.reference: Tensor | None = None
@@ -101,9 +102,11 @@ class Search:
 
     # -- linearisation -----------------------------------------------------------------------------
 
-    def linearise(self, point: Point) -> tuple[Linearised, Tensor | None]:
-        """Rows, and the outputs' Jacobian, around a point."""
+    def rows_at(self, point: Point) -> Linearised:
+        """The rows, linearised around a point."""
         self.weights.write(point.x)
+        if self._constant is not None:
+            return self._constant.at(self._row_values().detach())
         self.differentiations += 1
         self.conditions.cut(self.values())
         rows, jacobian = self._rows.matrix()
@@ -112,8 +115,18 @@ class Search:
                 "project_parameters: a constraint's gradient is not finite at the present parameters.\n"
                 "  Look for sqrt, norm or division at 0 in the constraints."
             )
-        seen = None if self.reference is None else self._seen.matrix()[1]
-        return Linearised(rows, jacobian, *self.conditions.bounds()), seen
+        linear = Linearised(rows, jacobian, *self.conditions.bounds())
+        if self.is_constant:
+            self._constant = linear
+        return linear
+
+    def linearise(self, point: Point) -> tuple[Linearised, Metric | None]:
+        """The same, and what a move from there costs where outputs are the metric."""
+        linear = self.rows_at(point)
+        if self.reference is None:
+            return linear, None
+        outputs, jacobian = self._seen.matrix()
+        return linear, Metric(jacobian, outputs - self.reference)
 
     def products(self, tolerance: float, rounds: int) -> Products:
         """The rows' Jacobian at the present parameters, by its products."""
@@ -128,14 +141,6 @@ class Search:
             for requirement, value in zip(self.conditions.requirements, values, strict=True)
         ]
         return torch.cat(residuals).square().mean()
-
-    def metric(self, seen: Tensor | None, at_rest: bool = False) -> Metric | None:
-        """What a move from the present parameters costs; ``at_rest``: as if they were where it began."""
-        if seen is None or self.reference is None:
-            return None
-        if at_rest:
-            return Metric(seen, torch.zeros_like(self.reference))
-        return Metric(seen, self._output_values().detach().double() - self.reference)
 
     def is_affine(self) -> bool:
         """Whether values, and the outputs of the metric, are affine in the parameters: two steps there and back."""

@@ -68,12 +68,13 @@ def _way(search: Search, method: str, most: int | None, rate: float) -> Way:
         point, iterations = matrix_free.gauss_newton(search, search.start, most)
         return Way("matrix-free", point, iterations, False, False, iterations >= most)
     if search.is_affine():
+        search.is_constant = search.conditions.has_fixed_rows
         point, iterations = descent.affine(search, most)
         return Way("dense", point, iterations, True, search.is_feasible(point))
-    point, iterations = descent.gauss_newton(search, search.start, most)
+    point, iterations, level = descent.gauss_newton(search, search.start, most)
     is_least = False
     if search.is_feasible(point):
-        point, more, is_least = descent.along(search, point, most - iterations)
+        point, more, is_least = descent.along(search, point, most - iterations, level)
         iterations += more
     return Way("dense", point, iterations, False, is_least, iterations >= most)
 
