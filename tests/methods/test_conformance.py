@@ -39,6 +39,14 @@ STRAIGHT = (
 SINKING = ("the_task_is_still_learned",)
 """The term is negative inside the set and sinks with its multipliers: the sum with the task's loss may grow."""
 
+AFRESH = (
+    "it_says_what_it_does",
+    "multiplier_has_the_form_of_the_value",
+    "weights_that_need_no_change_keep_their_bits",
+    "weights_do_not_disturb_each_other",
+)
+"""Its multiplier comes from the step, not from ``update``; and it is not for weights."""
+
 RELAXED = (
     fs.OneHot(),
     fs.OneHot(dim=0),
@@ -94,8 +102,8 @@ CASES = [
         fs.Project(),
         solves=1e-6,
         rejects=[
-            (lambda: fs.Project(every=0), "every must be a positive integer, got 0"),
-            (lambda: fs.Project(every=1.5), "every must be a positive integer, got 1.5"),
+            (lambda: fs.Project(every=0), "every must be a positive whole number, got 0"),
+            (lambda: fs.Project(every=1.5), "every must be a positive whole number, got 1.5"),
             (lambda: fs.Project(tangent="always"), 'tangent must be True, False or "auto"'),
             (lambda: fs.Project(moments="lose"), 'moments must be "keep", "tangent" or "reset"'),
         ],
@@ -134,6 +142,21 @@ CASES = [
     ),
     MethodCase(fs.Barrier(1e-3, kind="inverse"), rate=1e-6),
     MethodCase(fs.Barrier(Exponential(0.1, 0.999)), rate=1e-6),
+    MethodCase(
+        fs.ExactMultipliers(),
+        skip=AFRESH,
+        rejects=[
+            (lambda: fs.ExactMultipliers(0.0), "ExactMultipliers: rate must be positive"),
+            (lambda: fs.ExactMultipliers(damping=-1.0), "damping must be ≥ 0 and finite, got -1.0"),
+            (lambda: fs.ExactMultipliers(truncation=1.0), "truncation must be in (0, 1), got 1.0"),
+            (
+                lambda: fs.ExactMultipliers(form="rows"),
+                "form must be one of None, 'batch', 'sample', 'reduced'",
+            ),
+            (lambda: fs.ExactMultipliers(jacobian="secant"), "jacobian must be one of 'exact', 'broyden'"),
+            (lambda: fs.ExactMultipliers(preconditioner="none"), "must be one of 'optimizer', 'identity'"),
+        ],
+    ),
     MethodCase(
         fs.Lagrangian(0.1),
         solves=1e-4,
@@ -237,8 +260,8 @@ CASES = [
         holds="finally",
         skip=COOLING,
         rejects=[
-            (lambda: fs.SoftmaxAnneal(0), "SoftmaxAnneal: steps must be a positive integer, got 0"),
-            (lambda: fs.SoftmaxAnneal(2.5), "steps must be a positive integer, got 2.5"),
+            (lambda: fs.SoftmaxAnneal(0), "SoftmaxAnneal: steps must be a positive whole number, got 0"),
+            (lambda: fs.SoftmaxAnneal(2.5), "steps must be a positive whole number, got 2.5"),
             (lambda: fs.SoftmaxAnneal(5, first=0.0), "first must be positive and finite, got 0.0"),
             (lambda: fs.SoftmaxAnneal(5, last=float("nan")), "last must be positive and finite, got nan"),
             (lambda: fs.SoftmaxAnneal(5, first=0.1, last=0.2), "last must be at most first"),

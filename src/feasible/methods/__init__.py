@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from feasible.methods import (
     augmented_lagrangian,
     barrier,
+    exact_multipliers,
     lagrangian,
     penalty,
     penalty_barrier,
@@ -17,6 +18,7 @@ from feasible.methods import (
 )
 from feasible.methods.augmented_lagrangian import *
 from feasible.methods.barrier import *
+from feasible.methods.exact_multipliers import *
 from feasible.methods.lagrangian import *
 from feasible.methods.method import Method as Method
 from feasible.methods.penalty import *
@@ -34,6 +36,7 @@ if not TYPE_CHECKING:
         "Method",
         *augmented_lagrangian.__all__,
         *barrier.__all__,
+        *exact_multipliers.__all__,
         *lagrangian.__all__,
         *penalty.__all__,
         *penalty_barrier.__all__,

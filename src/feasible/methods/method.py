@@ -46,6 +46,10 @@ class Method(ABC):
     """Whether it puts other coordinates under the weight, before the optimizer is made."""
     for_values: ClassVar[bool] = True
     """Whether it can serve a value that a training step computes, not only a weight."""
+    for_weights: ClassVar[bool] = True
+    """Whether it can serve a weight, not only a value."""
+    linearises: ClassVar[bool] = False
+    """Whether it acts on the step by the value's Jacobian, and adds nothing to the loss."""
     has_multiplier: ClassVar[bool] = False
     """Whether it learns a multiplier; over samples it then works on their reduced distance."""
     needs: ClassVar[tuple[str, ...]] = ()

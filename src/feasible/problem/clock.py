@@ -12,11 +12,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from feasible.errors import UnsupportedError
 from feasible.methods.method import Method
 from feasible.methods.moments import Moments
 from feasible.methods.slot import Slot
 from feasible.optim.constrained import TakesSets
 from feasible.problem.constraint import Constraint
+from feasible.problem.exact_steps import ExactSteps
+from feasible.problem.measures import Reading
+from feasible.problem.ranks import is_distributed
 from feasible.problem.window import Moment
 from feasible.sets import Set
 
@@ -101,6 +105,8 @@ class Attachment:
     """Constraints whose weights the optimizer holds in their sets by itself."""
     held: list[Tensor] = field(default_factory=list)
     """The constrained weights that took no gradients when the constraints last changed."""
+    exact: ExactSteps | None = None
+    """What acts on the step itself, where anything does."""
     holder: TakesSets | None = field(init=False)
     """The optimizer, if it holds weights in sets by itself."""
 
@@ -161,6 +167,8 @@ class Attachment:
 
     def replace_gradients(self) -> None:
         """Before the step."""
+        if self.exact is not None:
+            self.exact.replace_gradients()
         with torch.no_grad():
             for group in self.mapping:
                 group.replace_gradients(self.optimizer)
@@ -275,6 +283,30 @@ class Clock:
         if self.moment.closure is None and self._backward_ran and self._no_gradients():
             self.close_window()
 
+    def linearise(self, read: Sequence[tuple[Constraint, Reading]]) -> None:
+        """Called by ``loss``: take the Jacobians of values whose method acts on the step of the clock optimizer.
+
+        Raises:
+            UnsupportedError: several processes train together.
+        """
+        for constraint, reading in read:
+            if constraint.method.linearises and self.leader is not None:
+                if is_distributed():
+                    raise UnsupportedError(
+                        f"{type(constraint.method).__name__} on {constraint.name}: every rank would solve for its own "
+                        "rows, and their weights would drift apart.\n  Use AugmentedLagrangian across processes."
+                    )
+                parameters = [p for p in self.leader.parameters() if p.requires_grad]
+                constraint.linearised.record(constraint, reading, parameters, self.moment)
+
+    def _prepare_exact(self, attachment: Attachment) -> None:
+        chosen = [c for c in self._constraints() if c.enabled and c.method.linearises]
+        attachment.exact = None
+        if chosen and attachment is self.leader:
+            attachment.exact = ExactSteps(attachment.optimizer, attachment.moments, self.moment)
+            attachment.exact.constraints = chosen
+            attachment.exact.start()
+
     def watch(self, loss: Tensor) -> None:
         """Notice when a backward pass goes through this loss (a hook on its node is the cheapest there is)."""
         if loss.grad_fn is not None:
@@ -333,9 +365,10 @@ class Clock:
         if attachment.planned_for != len(optimizer.param_groups):
             attachment.plan(self._constraints())
         attachment.closure_runs = 0
+        self._prepare_exact(attachment)
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
-            if attachment.mapping:
+            if attachment.mapping or attachment.exact is not None:
                 attachment.replace_gradients()
             return None
         wrapped = self._wrap(closure, attachment)
@@ -367,6 +400,8 @@ class Clock:
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         attachment = self.attachments[optimizer]
         skipped, mask = self.skips.of(optimizer)
+        if attachment.exact is not None and not skipped:
+            attachment.exact.finish(mask)
         if attachment.groups and not skipped:
             attachment.correct(mask)
         attachment.note_gradients()

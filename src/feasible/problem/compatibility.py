@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from torch.optim import LBFGS, Optimizer
 
 from feasible.errors import UnsupportedError
+from feasible.methods.moments import PRECONDITIONED, Moments
 from feasible.methods.slot import Slot
 from feasible.optim.constrained import TakesSets
 from feasible.optim.levenberg_marquardt import LevenbergMarquardt
@@ -52,6 +53,13 @@ def check_methods(optimizer: Optimizer, constraints: Iterable[Constraint]) -> No
                 f"{method} on {constraint.name} under LevenbergMarquardt: its closure returns residuals, so no loss "
                 "could carry the method's term.\n"
                 "  Append the constraint's own residuals to the closure's, or use ProjectedLBFGS or minimize()."
+            )
+        if constraint.method.linearises and not Moments(optimizer).has_preconditioner:
+            raise UnsupportedError(
+                f"{method} on {constraint.name} under {type(optimizer).__name__}: it solves for the multipliers in the "
+                "metric of the optimizer's own steps, which is not known here.\n"
+                f"  Works with: {', '.join(kind.__name__ for kind in PRECONDITIONED)} and their kinds (AdamW).\n"
+                "  Use Penalty or AugmentedLagrangian with others."
             )
         if slot is None or not slot.leaf.requires_grad:
             continue

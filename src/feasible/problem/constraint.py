@@ -10,10 +10,11 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from feasible.methods.method import Method, Pull, State, attach_gradient
+from feasible.methods.method import Method, Pull, State, attach_gradient, state_like
 from feasible.methods.slot import Slot
 from feasible.problem import history
 from feasible.problem.history import History, Series
+from feasible.problem.linearised import Linearised, form_of
 from feasible.problem.measures import (
     EverySample,
     Handed,
@@ -85,6 +86,8 @@ class Constraint:
     state: State = field(default_factory=dict)
     window: Window = field(default_factory=Window)
     history: History = field(default_factory=History)
+    linearised: Linearised = field(default_factory=Linearised)
+    """What a method that acts on the step knows of the value beside its numbers."""
     measure: Measure | None = None
     """``None`` until the value has been seen for the first time."""
     moved: float = 0.0
@@ -221,6 +224,8 @@ class Constraint:
             self.state["average"] = measure.average_like(template, has_truth)
         self._shape = measure.shape(value)
         self.measure = measure
+        if self.method.linearises and self.spec.per == "value" and form_of(self) == "batch":
+            self.state["multiplier"] = state_like(value)
 
     def unbind(self) -> None:
         """As before the first value."""
@@ -234,7 +239,7 @@ class Constraint:
         if spec.per == "index":
             assert spec.size is not None
             return IndexedSample(self.method, bound, spec.size)
-        if self.method.has_multiplier:
+        if self.method.has_multiplier and not self.method.linearises:
             return SampleDistance(self.method, bound, spec.average, spec.reduction)
         return EverySample(self.method, bound)
 
@@ -249,8 +254,8 @@ class Constraint:
         units = {"tolerance": size / 1000 if given is None else torch.full_like(size, given)}
         if isinstance(measure, SampleDistance):
             units["unit"] = half if self.method.automatic else torch.ones_like(half)
-            if self.spec.reduction == "huber":
-                units["width"] = half
+        if self.spec.reduction == "huber" and measure.batched:
+            units["width"] = half
         return units
 
     # -- in the loss -------------------------------------------------------------------------------
@@ -296,7 +301,9 @@ class Constraint:
         if record:
             self.last = reading.seen
             self.gradientless = self.slot is None and not reading.value.requires_grad
-            self._count(pull.amount)
+            self._count(reading.seen.sum() * 0 if self.method.linearises else pull.amount)
+        if self.method.linearises:
+            return pull.amount
         return attach_gradient(reading.value, pull) if reading.truth is None else _known_part(reading, pull)
 
     # -- how hard to pull --------------------------------------------------------------------------
@@ -497,6 +504,8 @@ def violations(constraint: Constraint, value: Tensor) -> Tensor:
 def multiplier_of(constraint: Constraint) -> Tensor | None:
     """The method's multiplier in the shape of the constrained value."""
     measure, state = constraint.measure, constraint.state
+    if constraint.method.linearises and "multiplier" not in state:
+        return constraint.linearised.multiplier
     if measure is None or not constraint.method.has_multiplier:
         return None
     if isinstance(measure, IndexedSample):

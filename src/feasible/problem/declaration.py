@@ -20,6 +20,8 @@ def check_kinds(set: Set, by: Method | None) -> None:
     """Raise unless these are a set and a method, not their classes or something else."""
     if not isinstance(set, Set):
         hint = f" Did you mean {set.__name__}(…)?" if isinstance(set, type) else ""
+        if isinstance(set, (list, tuple)) and all(isinstance(value, (int, float)) for value in set):
+            hint = f" Did you mean FiniteSet({list(set)})?"
         raise ValueError(f"expected a set such as NonNegative(), got {set!r}.{hint}")
     if by is not None and not isinstance(by, Method):
         hint = f" Did you mean {by.__name__}(…)?" if isinstance(by, type) else ""
@@ -46,6 +48,23 @@ def check_spec(name: str, spec: ValueSpec) -> None:
         raise ValueError(f'{name}: average must be None, "window" or a decay in (0, 1), got {average!r}.')
     if spec.function is not None and spec.per != "value":
         raise ValueError(f'{name}: fn= gives one value of the model and needs per="value".')
+
+
+def check_form(name: str, method: Method, spec: ValueSpec) -> None:
+    """Raise where a method that acts on the step cannot read the value so."""
+    if not method.linearises:
+        return
+    form = getattr(method, "form", None)
+    kind = type(method).__name__
+    if spec.per == "index":
+        raise UnsupportedError(
+            f'{name}: {kind} keeps no multipliers between steps, so that per="index" has no meaning.\n'
+            '  Use per="sample", or AugmentedLagrangian.'
+        )
+    if form == "sample" and spec.per != "sample":
+        raise ValueError(f'{name}: form="sample" needs per="sample", got per={spec.per!r}.')
+    if spec.average is not None:
+        raise ValueError(f"{name}: {kind} solves for the present value; average={spec.average!r} has no place.")
 
 
 def match(slots: Mapping[str, Slot], pattern: str, exclude: tuple[str, ...]) -> list[Slot]:
@@ -102,6 +121,11 @@ def check_weight(
         raise ValueError(f"{slot.name} has no shape yet: run the model once before constraining it.")
     if not leaf.is_floating_point():
         raise ValueError(f"{slot.name} holds {leaf.dtype}; only floating-point tensors can be constrained.")
+    if not method.for_weights:
+        raise UnsupportedError(
+            f"{type(method).__name__} on {slot.name}: it is for values that a training step computes.\n"
+            f"  A weight is held in {set!r} by Project or Reparametrize; or require(…) a function of it."
+        )
     other = next((c for c in constraints if c.slot is slot and c.method.hard), None)
     if method.hard and other is not None:
         raise ValueError(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from feasible.methods import AugmentedLagrangian, Project
+from feasible.methods.lookup import find_weights
 from feasible.methods.matrix import check_pair, default_method
 from feasible.methods.method import Method
 from feasible.methods.moments import Moments
@@ -19,7 +20,15 @@ from feasible.problem.best import Best, judge
 from feasible.problem.clock import Attachment, Clock, correct, group_weights
 from feasible.problem.compatibility import check_methods, check_parameters
 from feasible.problem.constraint import Constraint, Handle, Per, Settled, ValueSpec
-from feasible.problem.declaration import bind, check_kinds, check_spec, check_weight, free_names, match
+from feasible.problem.declaration import (
+    bind,
+    check_form,
+    check_kinds,
+    check_spec,
+    check_weight,
+    free_names,
+    match,
+)
 from feasible.problem.handed import check_names, check_recorded
 from feasible.problem.history import metrics
 from feasible.problem.measures import Reading
@@ -128,11 +137,15 @@ class Problem:
         Load pretrained weights first: the values are taken here, and ``finish`` restores them.
 
         Raises:
-            ValueError: nothing matches, or the mask has another shape.
+            ValueError: nothing matches, or the mask has another shape or picks nothing.
         """
+        find_weights(self.slots, pattern, "freeze")
         if mask is None:
             return self.constrain(pattern, Frozen())
-        return self.constrain(pattern, Frozen().where(mask), by=Project(moments="reset"))
+        picked = Frozen().where(mask)
+        if not bool(mask.any()):
+            raise ValueError("freeze: the mask picks no entry: True stands for those that stay as they are.")
+        return self.constrain(pattern, picked, by=Project(moments="reset"))
 
     def require(
         self,
@@ -179,6 +192,7 @@ class Problem:
         check_pair(method, set, for_values=True)
         spec = ValueSpec(per, size, reduction, tolerance, average, fn)
         check_spec(name, spec)
+        check_form(name, method, spec)
         if name in self._declared or not name.isidentifier():
             problem = "is declared already" if name in self._declared else "cannot be a keyword of loss()"
             raise ValueError(f"require({name!r}, …): the name {problem}. Choose another one.")
@@ -321,6 +335,7 @@ class Problem:
             self._clock.open_window()
             self._measure_reach(read)
             self._probe(task_loss, read)
+            self._clock.linearise(read)
         return {constraint.name: constraint.term(reading, record) for constraint, reading in read}
 
     def _probe(self, task_loss: Tensor, read: Sequence[tuple[Constraint, Reading]]) -> None:

@@ -103,7 +103,8 @@ def _training(problem: Problem, constraint: Constraint, series: Series) -> Itera
     """What its history shows, and whether its pull arrives."""
     if constraint.gradientless or not constraint.enabled:
         return
-    trend = _trend(constraint, series)
+    # A multiplier that is computed afresh in every step has no course.
+    trend = None if constraint.method.linearises else _trend(constraint, series)
     if constraint.reach is not None and not (trend and trend.kind == "idle"):
         arrived, pull = constraint.reach.tolist()
         if arrived <= LEAST_REACH * pull and pull > 0:

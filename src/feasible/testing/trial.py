@@ -90,7 +90,14 @@ class MethodSubject:
         """What it can be put on; samples only where the set does not tie them to each other."""
         if not self.method.for_values:
             return ("weight",)
-        return ("weight", "value", "sample", "index") if within_rows(set) else ("weight", "value")
+        kinds: tuple[Kind, ...] = ("weight", "value")
+        if within_rows(set):
+            kinds = (
+                ("weight", "value", "sample")
+                if self.method.linearises
+                else ("weight", "value", "sample", "index")
+            )
+        return kinds if self.method.for_weights else kinds[1:]
 
     @property
     def has_term(self) -> bool:
