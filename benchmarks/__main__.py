@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from . import anneal, bounded, least_squares, minimize, multipliers, projection, search, sets, unit_rows
+from . import anneal, bounded, derivatives, least_squares, minimize, multipliers, projection, search, sets, unit_rows
 from .timing import Line
 
 ALL = {
@@ -23,6 +23,7 @@ ALL = {
     "search": search.main,
     "least_squares": least_squares.main,
     "bounded": bounded.main,
+    "derivatives": derivatives.main,
 }
 PEERS = (
     *("numpy", "scipy", "jax", "optax", "jaxopt", "chop-pytorch", "geoopt", "torchao"),

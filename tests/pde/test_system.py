@@ -96,7 +96,7 @@ def test_bad_domains_points_and_parts_are_one_sentence() -> None:
         pde.Rectangle((0,), (1,))
     with pytest.raises(TypeError, match="domain of space"):
         pde.TimeCylinder(3)
-    with pytest.raises(ValueError, match="no part 'lft'; it has left, right. Closest: 'left'"):
+    with pytest.raises(ValueError, match=r"no part 'lft'; it has left, right\. Closest: 'left'"):
         pde.Dirichlet(LINE, "lft")
     with pytest.raises(ValueError, match=r"1 of 2 points lie outside, the first one row 1: \[3.0\]"):
         LINE.require(torch.tensor([[0.0], [3.0]]))

@@ -12,12 +12,13 @@ from feasible.pde import (
     samplers,
     system,
 )
+from feasible.pde.built_in import *
 from feasible.pde.conditions import *
 from feasible.pde.diagnosis import *
 from feasible.pde.differentiation import *
 from feasible.pde.domains import *
 from feasible.pde.equations import *
-from feasible.pde.built_in import *
+from feasible.pde.features import *
 from feasible.pde.samplers import *
 from feasible.pde.system import *
 
@@ -29,6 +30,7 @@ if not TYPE_CHECKING:
         *differentiation.__all__,
         *domains.__all__,
         *equations.__all__,
+        *features.__all__,
         *built_in.__all__,
         *samplers.__all__,
         *system.__all__,

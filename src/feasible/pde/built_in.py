@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast, final
 
 import torch
@@ -181,7 +181,7 @@ class Hard(nn.Module):
             return found[key]
 
         if not self._components:
-            return self._plans[None].apply(network, x, inputs)
+            return cast(Tensor, self._plans[None].apply(network, x, inputs))
         whole = network(x, ())
         columns = []
         for component in range(whole.shape[1]):
@@ -205,7 +205,7 @@ class Hard(nn.Module):
 
             def lift(x: Tensor, plan: Plan = plan) -> Tensor:
                 zero = torch.zeros_like(x[:, :1])
-                return zero + plan.lift(x, ())
+                return cast(Tensor, zero + plan.lift(x, ()))
 
             x = grid(self.domain, CHECKED, condition.part, dtype=torch.float64)
             single = condition if condition.component is None else first_component(condition)
@@ -238,6 +238,10 @@ class Hard(nn.Module):
                 side = Side(face)
                 axis.sides.append(side)
             enter(side, condition)
+        if curved is not None and axes:
+            raise UnsupportedError(
+                "hard: conditions on a circle and on faces cannot both be built in.\n  Require one of them."
+            )
         # Slopes first: nothing has to be differentiated for the first coordinate.
         ordered = sorted(
             axes.values(), key=lambda axis: (all(s.slope is None for s in axis.sides), axis.number)
@@ -262,7 +266,7 @@ def enter(side: Side, condition: OnPart) -> None:
         if not callable(value) or isinstance(value, Tensor):
             return value if outward == 1 else outward * value
         found = value(x, *inputs)
-        found = found if not hasattr(found, "dim") or found.dim() == 2 else found.unsqueeze(1)
+        found = as_column(found)
         return found if outward == 1 else outward * found
 
     setattr(side, name, given)
@@ -278,21 +282,14 @@ class Plan:
 
     def apply(self, network: Any, x: Any, inputs: tuple[Any, ...]) -> Any:
         """``G + H N``."""
-        inner = self.homogeneous(network, x)
-        if self.curved is None:
-            return inner + self.lift(x, inputs)
-        given = self._round(x, inputs)
-        if self.axes:
-            raise UnsupportedError(
-                "hard: conditions on a circle and on faces cannot both be built in.\n  Require one of them."
-            )
-        return inner + given
+        return self.homogeneous(network, x) + self.lift(x, inputs)
 
     def homogeneous(self, network: Any, x: Any) -> Any:
         """H N, by the values of N on all faces whose values are free."""
         total = None
         for pick in self._picks():
-            at, factor, key = x, self._roundness(x), ()
+            at, factor = x, self._roundness(x)
+            key: tuple[tuple[int, float], ...] = ()
             for axis, side in zip(self.axes, pick):
                 weight = axis.bubble(x) if side is None else axis.hold(x, side)
                 factor = weight if factor is None else factor * weight
@@ -329,14 +326,14 @@ class Plan:
         direction[:, number] = 1
 
         def before(at: Tensor) -> Tensor:
-            return torch.zeros_like(at[:, :1]) + self.lift(at, inputs, count)
+            return cast(Tensor, torch.zeros_like(at[:, :1]) + self.lift(at, inputs, count))
 
         return jvp(before, (x,), (direction,))[1]
 
     def _picks(self) -> Iterator[tuple[Side | None, ...]]:
         """For each coordinate the inside, or a face whose value is free."""
         choices = [[None, *(side for side in axis.sides if side.is_slope_alone)] for axis in self.axes]
-        return itertools.product(*choices)
+        yield from itertools.product(*choices)
 
     def _disc(self) -> Disc:
         space = self.domain.space if isinstance(self.domain, TimeCylinder) else self.domain
@@ -355,12 +352,14 @@ class Plan:
         value = self.curved.value if self.curved is not None else 0.0
         if not callable(value) or isinstance(value, Tensor):
             return value
-        found = value(x, *inputs)
-        return found if not hasattr(found, "dim") or found.dim() == 2 else found.unsqueeze(1)
+        return as_column(value(x, *inputs))
+
+
+def as_column(value: Any) -> Any:
+    """What a user's function gave, (n, m); numbers stay numbers."""
+    return value.unsqueeze(1) if getattr(value, "ndim", 2) == 1 else value
 
 
 def first_component(condition: OnPart) -> OnPart:
     """The same condition, for a function with one component."""
-    from dataclasses import replace
-
     return replace(condition, component=0)

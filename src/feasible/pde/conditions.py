@@ -167,7 +167,7 @@ class Neumann(OnPart):
 def value_and_slope(
     domain: Domain, part: str, model: Model, x: Tensor, *inputs: Any
 ) -> tuple[Tensor, Tensor]:
-    """u and ∂u/∂n on a part, (n, m) each."""
+    """The value and the slope along the normal on a part, (n, m) each."""
     face = domain.face(part)
     if face is not None:
         u = derivatives(model, x, *inputs, wanted=[(face.axis,)])
@@ -325,7 +325,7 @@ class Anchor(Condition):
         return f"Anchor({len(self.x)} points)"
 
     def points(self, like: Tensor | None = None) -> Tensor:
-        """x."""
+        """Its own."""
         return self.x if like is None else self.x.to(like.device, like.dtype)
 
     def raw(self, model: Model, x: Tensor, *inputs: Any) -> Tensor:

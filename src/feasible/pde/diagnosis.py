@@ -189,8 +189,8 @@ class Linear:
 
         self.right = [block * math.sqrt(max(len(block), 1)) for block in weighed(start)]
         self.blocks = list(jacfwd(weighed)(start))
-        self.sizes = torch.linalg.svdvals(torch.cat(self.blocks))
-        self.count = basis.size
+        self.sizes: Tensor = torch.linalg.svdvals(torch.cat(self.blocks))
+        self.count: int = basis.size
         # Over a function of size 1 a nondimensional equation gives rows of size 1.
         self.smallest = float(self.sizes[-1]) if len(self.sizes) == basis.size else 0.0
 

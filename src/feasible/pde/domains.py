@@ -236,7 +236,9 @@ class Interval(Box):
 @final
 @dataclass(frozen=True)
 class Rectangle(Box):
-    """A box with two or three coordinates; parts ``"left"``, ``"right"``, ``"bottom"``, ``"top"``, ``"front"``, ``"back"``.
+    """A box with two or three coordinates.
+
+    The parts of its boundary are ``"left"``, ``"right"``, ``"bottom"``, ``"top"``, and ``"front"``, ``"back"``.
 
     >>> Rectangle((0, 0), (2, 1)).volume, Rectangle((0, 0), (2, 1)).area("left")
     (2.0, 1.0)
@@ -318,17 +320,19 @@ class Disc(Domain):
     def normal(self, part: str, x: Tensor) -> Tensor:
         """Away from the centre."""
         self.check_part(part)
-        away = x - torch.tensor(self.centre, dtype=x.dtype, device=x.device)
-        return away / torch.linalg.vector_norm(away, dim=1, keepdim=True)
+        away: Tensor = x - torch.tensor(self.centre, dtype=x.dtype, device=x.device)
+        unit: Tensor = away / torch.linalg.vector_norm(away, dim=1, keepdim=True)
+        return unit
 
     def _polar(self, radius: Tensor, turn: Tensor) -> Tensor:
         angle = 2 * math.pi * turn
-        away = radius * torch.cat([torch.cos(angle), torch.sin(angle)], 1)
+        away: Tensor = radius * torch.cat([torch.cos(angle), torch.sin(angle)], 1)
         return away + torch.tensor(self.centre, dtype=turn.dtype, device=turn.device)
 
     def _excess(self, x: Tensor) -> Tensor:
-        away = x - torch.tensor(self.centre, dtype=x.dtype, device=x.device)
-        return torch.linalg.vector_norm(away, dim=1) - self.radius
+        away: Tensor = x - torch.tensor(self.centre, dtype=x.dtype, device=x.device)
+        distance: Tensor = torch.linalg.vector_norm(away, dim=1) - self.radius
+        return distance
 
 
 @final

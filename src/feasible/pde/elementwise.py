@@ -75,11 +75,11 @@ def riccati(found: list[Tensor], order: int, slope: float) -> list[Tensor]:
     """Derivatives of f with ``f′ = const + slope · f − f²``, from the first on."""
     while len(found) <= order:
         n = len(found) - 1
-        half = [2 * math.comb(n, k) * found[k] * found[n - k] for k in range((n + 1) // 2)]
+        half = [-2 * math.comb(n, k) * found[k] * found[n - k] for k in range((n + 1) // 2)]
         if n % 2 == 0:
-            half.append(math.comb(n, n // 2) * found[n // 2] * found[n // 2])
+            half.append(-math.comb(n, n // 2) * found[n // 2] * found[n // 2])
         total = sum(half[1:], start=half[0])
-        found.append(-total if slope == 0 else slope * found[n] - total)
+        found.append(total if slope == 0 else slope * found[n] + total)
     return found
 
 
@@ -126,3 +126,5 @@ TOWERS: dict[str, Callable[[Tensor, int], list[Tensor]]] = {
     "exp": exp,
     "softplus": softplus,
 }
+RATIOS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": lambda t: -2 * t, "sigmoid": lambda s: 1 - 2 * s}
+"""f″/f′ as a function of f: a product less than the second derivative."""

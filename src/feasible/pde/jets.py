@@ -166,7 +166,7 @@ def product(a: Jet, b: Jet, multiply: Callable[[Tensor, Tensor], Tensor]) -> Jet
     return a.like(parts, b)
 
 
-def composition(z: Jet, derivatives: Sequence[Tensor]) -> Jet:
+def composition(z: Jet, derivatives: Sequence[Tensor], ratio: Tensor | None = None) -> Jet:
     """Faà di Bruno's rule for an elementwise f: ``(f∘z)_α = Σ_π f⁽ᵖ⁾(z) Π_{β ∈ π} z_β``.
 
     The sum is over the partitions π of α, into p blocks each.
@@ -174,6 +174,7 @@ def composition(z: Jet, derivatives: Sequence[Tensor]) -> Jet:
     Args:
         z: the inner function.
         derivatives: f(z), f′(z), … up to the highest order of the indices.
+        ratio: ``f″/f′``, in place of the second derivative and where that is the highest.
     """
     parts = {VALUE: derivatives[0]}
     products: dict[tuple[Index, ...], Tensor] = {}
@@ -184,6 +185,10 @@ def composition(z: Jet, derivatives: Sequence[Tensor]) -> Jet:
                 if blocks not in products:
                     products[blocks] = math.prod((z.parts[b] for b in blocks[1:]), start=z.parts[blocks[0]])
                 add(sums, len(blocks), products[blocks], count)
+        if ratio is not None and 2 in sums:
+            bent = torch.addcmul(sums[1], ratio, sums[2]) if 1 in sums else ratio * sums[2]
+            parts[index] = derivatives[1] * bent
+            continue
         for power, total in sums.items():
             add(parts, index, derivatives[power] * total)
     return z.like(parts)
@@ -215,7 +220,8 @@ def pairs(index: Index) -> Counter[tuple[Index, Index]]:
 def partitions(index: Index) -> Counter[tuple[Index, ...]]:
     """The partitions of a derivative into blocks, with how often each occurs."""
     if index.is_laplacian:
-        return Counter({(index,): 1, **{(Index((i,)), Index((i,))): 1 for i in index.coordinates}})
+        squares: list[tuple[Index, ...]] = [(Index((i,)), Index((i,))) for i in index.coordinates]
+        return Counter([(index,), *squares])
     return Counter(
         tuple(sorted(partial(index.coordinates[place] for place in block) for block in blocks))
         for blocks in set_partitions(list(range(index.order)))

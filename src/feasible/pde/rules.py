@@ -12,11 +12,13 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from feasible.errors import UnsupportedError
-from feasible.pde.elementwise import KINKS, TOWERS, smoothness_of, tower
+from feasible.pde.elementwise import KINKS, RATIOS, TOWERS, smoothness_of, tower
 from feasible.pde.jets import VALUE, Jet, NoJetError, composition, product
 from feasible.pde.norms import NORMS
 
 Rule = Callable[..., Any]
+APART = 2**13
+"""Numbers from which a part is multiplied by itself: copies then cost more than calls."""
 
 
 class Jets(TorchFunctionMode):
@@ -96,9 +98,17 @@ def stacked(jet: Jet, function: Callable[[Tensor], Tensor]) -> dict[Any, Tensor]
 
 
 def linear(function: Rule, input: Any, weight: Any, bias: Any = None) -> Jet:
-    """``x Wᵀ + b``: one product for all parts."""
+    """``x Wᵀ + b``: one product for all parts, where they are small."""
     jet = lone(input, (weight, bias))
-    parts = stacked(jet, lambda parts: torch.nn.functional.linear(parts, weight))
+    product = torch.nn.functional.linear
+    if jet.value.numel() >= APART:
+        return jet.like(
+            {
+                index: product(part, weight, bias if index == VALUE else None)
+                for index, part in jet.parts.items()
+            }
+        )
+    parts = stacked(jet, lambda parts: product(parts, weight))
     if bias is not None:
         parts[VALUE] = parts[VALUE] + bias
     return jet.like(parts)
@@ -224,6 +234,10 @@ def elementwise(function: Rule, jet: Any, *args: Any, **options: Any) -> Jet:
     """
     jet = lone(jet, (args, options))
     order = max(index.order for index in jet.indices)
+    ratio = RATIOS.get(getattr(function, "__name__", "").strip("_")) if order == 2 else None
+    if ratio is not None:
+        found = tower(function, jet.value, 1, *args, **options)
+        return composition(jet, found, ratio(found[0]))
     result = composition(jet, tower(function, jet.value, order, *args, **options))
     return smooth(result, function, order, args, options)
 
@@ -289,7 +303,7 @@ def written_out(name: str) -> Rule:
 
 def negative(function: Rule, jet: Any) -> Jet:
     """``−z``."""
-    return mapped(operator.neg, jet)
+    return bilinear(operator.mul, jet, -1)
 
 
 def constant(function: Rule, jet: Any, *args: Any, **options: Any) -> Any:

@@ -118,7 +118,7 @@ def space_and_time(name: str, dim: int) -> range:
     return range(dim - 1)
 
 
-def check_positive(name: str, what: str, value: object) -> None:
+def check_positive(name: str, what: str, value: Any) -> None:
     """Raise where a coefficient that is a number is not positive and finite.
 
     Raises:
