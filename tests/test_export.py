@@ -214,6 +214,12 @@ def test_bad_arguments(tmp_path) -> None:
             export_indices(model, path, {"weight": set_})
     with pytest.raises(ValueError, match="two sets"):
         export_indices(model, path, {"weight": TERNARY, "w*": Integers()})
+    with pytest.raises(ValueError, match="Give the problem in its place, or sets="):
+        export_indices(model, path)
+    for problem in (Problem(model), Problem([torch.zeros(2)])):
+        with pytest.raises(ValueError, match=r"(?s)no weight in a discrete set.*state_dict\(\)"):
+            export_indices(problem, path)
+    assert not path.exists()
     with pytest.raises(ValueError, match="leave sets out"):
         export_indices(Problem(model), path, {"weight": TERNARY})
     with pytest.raises(ValueError, match=r"weight: .*shape"):

@@ -13,6 +13,7 @@ from feasible import solve as solve
 from feasible.errors import UnsupportedError as UnsupportedError
 from feasible.export import *
 from feasible.methods import *
+from feasible.methods.lookup import closest as _closest
 from feasible.methods.matrix import matrix as matrix
 from feasible.problem import Problem as Problem
 from feasible.report import Report as Report
@@ -41,3 +42,6 @@ if not TYPE_CHECKING:
         *sets.__all__,
         *solve.__all__,
     ]
+
+    def __getattr__(name: str) -> object:
+        raise AttributeError(f"feasible has no attribute {name!r}.{_closest(name, __all__)}")

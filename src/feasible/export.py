@@ -47,10 +47,11 @@ def export_indices(
         source: a problem after ``finish()``, whose discrete constraints say what is stored how; or a module, or a
             dict or list of tensors.
         path: the file to be written.
-        sets: by name or glob, the discrete sets of a module's weights; not with a problem.
+        sets: by name or glob, the discrete sets of a module's weights (``{}``: of none); not with a problem.
 
     Raises:
-        ValueError: a weight is not in its set, a name matches nothing, or a set is not discrete.
+        ValueError: a weight is not in its set, a name matches nothing, a set is not discrete, or nothing says which
+            weights are in discrete sets.
 
     >>> import tempfile, torch, feasible as fs
     >>> layer = nn.Linear(3, 2)
@@ -63,6 +64,8 @@ def export_indices(
             [1., 1., 1.]])
     """
     model, slots, chosen = _declared(source, sets)
+    if sets is None and not chosen:
+        raise ValueError(_nothing_to_pack(source))
     tensors: dict[str, Tensor] = {}
     layouts: dict[str, Layout | None] = {}
     for name, value in _stored(model, slots):
@@ -117,6 +120,25 @@ def load_indices(path: str | PathLike[str], model: Model | Declared | None = Non
     if model is not None:
         _write(model, loaded, path)
     return loaded
+
+
+def holds_indices(path: str | PathLike[str]) -> bool:
+    """Whether a safetensors file is one of ``export_indices``."""
+    with safe_open(path, framework="pt") as file:
+        return _KEY in (file.metadata() or {})
+
+
+def _nothing_to_pack(source: Model | Declared) -> str:
+    if hasattr(source, "constraints"):
+        return (
+            "export_indices: the problem holds no weight in a discrete set, and nothing would be stored as indices.\n"
+            '  Constrain one first, as in problem.constrain("head.weight", FiniteSet([-1, 0, 1])), or save '
+            "model.state_dict()."
+        )
+    return (
+        "export_indices: a model does not say which of its weights are in discrete sets, and none would be stored as "
+        'indices.\n  Give the problem in its place, or sets={"head.weight": FiniteSet([-1, 0, 1])}.'
+    )
 
 
 class _OtherFormatError(ValueError):

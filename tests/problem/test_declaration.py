@@ -191,12 +191,40 @@ def test_a_thawed_weight_learns_only_if_it_did_before(learns):
             lambda problem: problem.require(3, fs.NonNegative()),
             "expected the value's name as a string, got 3",
         ),
+        (lambda problem: problem.constrain("0", [-1, 0, 1]), r"Did you mean FiniteSet\(\[-1, 0, 1\]\)\?"),
+        (lambda problem: problem.freeze("00"), "freeze: '00' matches no parameter"),
+        (lambda problem: fs.Problem(torch.nn.Linear(2, 2)).freeze("b"), "freeze: 'b' .* Closest: 'bias'"),
+        (
+            lambda problem: problem.freeze("0", torch.ones(3) > 0),
+            r"mask has shape \(3,\).*\n  Give a bool tensor of shape \(2,\)",
+        ),
+        (lambda problem: problem.freeze("0", torch.zeros(2) > 0), "freeze: the mask picks no entry"),
+        (
+            lambda problem: fs.Candidates(torch.zeros(2)).bind(torch.zeros(2)),
+            r"wrapped in a list: Candidates\(\[tensor\]\)",
+        ),
+        (
+            lambda problem: fs.Candidates(torch.zeros(2, 3)).bind(torch.zeros(2)),
+            r"but the tensor has shape \(2,\)\.$",
+        ),
+        (
+            lambda problem: problem.constrain("0", fs.Integers(), by=fs.SoftmaxAnneal(5)),
+            r"needs two bounds, .* as in Integers\(-8, 7\)",
+        ),
+        (lambda problem: fs.FiniteSet(torch.tensor([1 + 1j])), "must be a list of numbers, got tensor"),
         (lambda problem: problem.attach(None), "expected a torch.optim optimizer .* got NoneType"),
         (lambda problem: problem.load_state_dict(None), "expected the state of a problem, .* got NoneType"),
     ],
-    ids=range(7),
+    ids=range(16),
 )
 def test_things_of_the_wrong_kind_are_told_apart(misuse, message):
     problem = fs.Problem([torch.zeros(2, requires_grad=True)])
     with pytest.raises(ValueError, match=message):
         misuse(problem)
+
+
+@pytest.mark.parametrize(("name", "closest"), [("FinitSet", "FiniteSet"), ("SoftMaxAnneal", "SoftmaxAnneal")])
+def test_misspelt_names_of_the_library_have_a_closest_one(name, closest):
+    with pytest.raises(AttributeError, match=f"feasible has no attribute '{name}'. Closest: '{closest}'"):
+        getattr(fs, name)
+    assert not hasattr(fs, "nothing_like_it")

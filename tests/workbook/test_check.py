@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+import feasible as fs
 from feasible.workbook.check import Outlier, check, load_state
 from feasible.workbook.errors import InputError
 
@@ -163,3 +164,19 @@ def test_latent_coordinates_are_no_weights(tmp_path: Path, rules: Path):
         check(tmp_path / "model.pt", rules)
     torch.save({"one.parametrizations.bias.original": torch.ones(2), **GOOD}, tmp_path / "model.pt")
     assert check(tmp_path / "model.pt", rules).is_feasible
+
+
+def test_files_of_indices_are_read_as_weights(tmp_path: Path):
+    rules = _write(
+        tmp_path / "rules.toml", RULES.replace('"NonNegative"', '{ name = "FiniteSet", values = [-1, 0, 1] }')
+    )
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2))
+    torch.nn.init.ones_(model[0].weight)
+    path = tmp_path / "indices.safetensors"
+    fs.export_indices(model, path, {"0.weight": fs.FiniteSet([-1, 0, 1])})
+    verdict = check(path, rules)
+    assert (verdict.is_feasible, verdict.tensors, verdict.entries) == (True, 1, 6)
+    assert load_state(path).keys() == {"0.weight", "0.bias"}
+    save_file(load_file(path), path, {"feasible.indices": "{}"})
+    with pytest.raises(InputError, match="is damaged"):
+        load_state(path)

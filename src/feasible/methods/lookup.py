@@ -40,6 +40,8 @@ def listing(names: Iterable[str], most: int = 30) -> str:
 
 
 def closest(wanted: str, names: Iterable[str]) -> str:
-    """``Closest: …`` where a name resembles the wanted one."""
-    found = difflib.get_close_matches(wanted, list(names), n=1)
+    """``Closest: …`` where a name resembles the wanted one, or has it in it."""
+    names = list(names)
+    part = wanted.strip("*")
+    found = difflib.get_close_matches(wanted, names, n=1) or [name for name in names if part and part in name]
     return f" Closest: {found[0]!r}." if found else ""

@@ -41,7 +41,7 @@ class Project(Method):
             ``"keep"``, ``"tangent"`` (what leads out of the set is taken away) or ``"reset"`` (zero).
 
     Raises:
-        ValueError: ``every`` is not a positive integer, or a choice is unknown.
+        ValueError: ``every`` is not a positive whole number, or a choice is unknown.
 
     >>> import torch, feasible as fs
     >>> w = torch.tensor([0.5, -0.5], requires_grad=True)
@@ -65,7 +65,7 @@ class Project(Method):
 
     def __post_init__(self) -> None:
         if not isinstance(self.every, int) or self.every < 1:
-            raise ValueError(f"Project: every must be a positive integer, got {self.every!r}.")
+            raise ValueError(f"Project: every must be a positive whole number, got {self.every!r}.")
         if self.tangent not in (True, False, "auto"):
             raise ValueError(f'Project: tangent must be True, False or "auto", got {self.tangent!r}.')
         if self.moments not in ("keep", "tangent", "reset"):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from feasible.methods.method import Guarantee, Method, annealing
 from feasible.methods.slot import Slot, remember_order
-from feasible.sets import Set
+from feasible.sets import Integers, Set
 from feasible.sets.charts import Chart
 from feasible.sets.relaxation import phase, relaxations_of
 
@@ -73,7 +73,7 @@ class SoftmaxAnneal(Method):
 
     def __post_init__(self) -> None:
         if not isinstance(self.steps, int) or isinstance(self.steps, bool) or self.steps < 1:
-            raise ValueError(f"SoftmaxAnneal: steps must be a positive integer, got {self.steps!r}.")
+            raise ValueError(f"SoftmaxAnneal: steps must be a positive whole number, got {self.steps!r}.")
         for name in ("first", "last"):
             number = getattr(self, name)
             if not (isinstance(number, (int, float)) and math.isfinite(number) and number > 0):
@@ -90,6 +90,13 @@ class SoftmaxAnneal(Method):
     def example(cls) -> Self:
         """A thousand steps."""
         return cls(1000)
+
+    def objection(self, set: Set) -> str | None:
+        """As of any method; whole numbers can be listed once they have two bounds."""
+        reason = super().objection(set)
+        if reason is not None and isinstance(set, Integers):
+            return "it needs two bounds, with at most 256 numbers between them, as in Integers(-8, 7)"
+        return reason
 
     def temperature(self, step: int) -> float:
         """The temperature after so many steps."""

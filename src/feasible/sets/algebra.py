@@ -341,4 +341,4 @@ def check_mask(mask: object) -> None:
 
 def check_mask_fits(mask: Tensor, shape: torch.Size) -> None:
     """Raise unless the mask broadcasts to the shape."""
-    check_broadcast("where: mask", mask, shape)
+    check_broadcast("where: mask", mask, shape, "a bool tensor")

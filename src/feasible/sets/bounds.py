@@ -55,7 +55,9 @@ def _shown(bound: Tensor, crossed: Tensor) -> str:
     return f"{bound.expand(crossed.shape)[crossed][0].item():g}"
 
 
-def check_broadcast(what: str, value: Bound, shape: torch.Size) -> None:
+def check_broadcast(
+    what: str, value: Bound, shape: torch.Size, wanted: str = "a number, or a tensor"
+) -> None:
     """Raise unless ``value`` broadcasts to ``shape`` without enlarging it."""
     if not isinstance(value, Tensor):
         return
@@ -66,7 +68,7 @@ def check_broadcast(what: str, value: Bound, shape: torch.Size) -> None:
     if not fits:
         raise ValueError(
             f"{what} has shape {tuple(value.shape)}, which does not broadcast to the tensor's shape {tuple(shape)}.\n"
-            f"  Give a number, or a tensor of shape {tuple(shape)}."
+            f"  Give {wanted} of shape {tuple(shape)}."
         )
 
 

@@ -69,11 +69,15 @@ class Candidates(Vectors):
 
     def check_shape(self, shape: torch.Size) -> None:
         """The shape must be the candidates' own."""
-        if torch.Size(shape) != self.stack.shape[1:]:
-            raise ValueError(
-                f"{self!r} holds tensors of shape {tuple(self.stack.shape[1:])}, "
-                f"but the tensor has shape {tuple(shape)}."
-            )
+        single = self.stack.shape[1:]
+        if torch.Size(shape) == single:
+            return
+        # Equal rows have become one, so that the length is no longer the given one.
+        is_split = len(shape) == self.stack.dim() and torch.Size(shape)[1:] == single
+        raise ValueError(
+            f"{self!r} holds tensors of shape {tuple(single)}, but the tensor has shape {tuple(shape)}."
+            + ("\n  A single candidate is wrapped in a list: Candidates([tensor])." if is_split else "")
+        )
 
     def bind(self, like: Tensor) -> Self:
         """The candidates on the device and dtype of ``like``; those that become equal there count once."""

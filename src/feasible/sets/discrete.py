@@ -354,6 +354,8 @@ def _tighter(choose: Any, a: float | None, b: float | None) -> float | None:
 
 def _checked_values(values: Sequence[float] | Tensor) -> tuple[float, ...]:
     try:
+        if isinstance(values, Tensor) and values.is_complex():
+            raise TypeError
         entries = torch.as_tensor(values, dtype=torch.float64).detach().cpu()
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"FiniteSet: values must be a list of numbers, got {values!r}.") from None

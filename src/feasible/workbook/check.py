@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from feasible.export import holds_indices, load_indices
 from feasible.sets import Frozen
 from feasible.workbook.configuration import load_rules
 from feasible.workbook.errors import InputError
@@ -99,7 +100,7 @@ def check(checkpoint: str | Path, rules: str | Path) -> Verdict:
     """Measure every rule on the tensors of a checkpoint.
 
     Args:
-        checkpoint: ``.safetensors``, or what ``torch.save`` wrote of a state dict.
+        checkpoint: ``.safetensors``, of ``export_indices`` too, or what ``torch.save`` wrote of a state dict.
         rules: a TOML file of ``[[constraints]]`` tables, or an experiment.
 
     Raises:
@@ -145,7 +146,7 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
         reason = "this is a folder, not a checkpoint." if file.is_dir() else "the file does not exist."
         raise InputError(reason, str(path))
     try:
-        content = load_file(file) if file.suffix == ".safetensors" else _load_torch(file)
+        content = _load_safetensors(file) if file.suffix == ".safetensors" else _load_torch(file)
     except UnpicklingError:
         message = (
             "the file holds more than tensors, or is no checkpoint, and is not loaded for safety. "
@@ -156,6 +157,16 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
         reason = " ".join(str(error).split())
         raise InputError(f"the checkpoint cannot be read: {reason}.", str(path)) from None
     return _plain_names(_state_dict(content, str(path)))
+
+
+def _load_safetensors(file: Path) -> Mapping[str, Tensor]:
+    """Tensors as they are, or as the members that ``export_indices`` has stored as numbers."""
+    if not holds_indices(file):
+        return load_file(file)
+    try:
+        return load_indices(file)
+    except ValueError as error:
+        raise InputError(str(error).removeprefix(f"{file} ").removeprefix(f"{file}: "), str(file)) from None
 
 
 def _load_torch(file: Path) -> Any:
