@@ -10,7 +10,18 @@ from pathlib import Path
 
 import torch
 
-from . import anneal, bounded, derivatives, least_squares, minimize, multipliers, projection, search, sets, unit_rows
+from . import (
+    anneal,
+    bounded,
+    derivatives,
+    least_squares,
+    minimize,
+    multipliers,
+    projection,
+    search,
+    sets,
+    unit_rows,
+)
 from .timing import Line
 
 ALL = {

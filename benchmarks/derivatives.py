@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ Laplacian = Callable[[nn.Module, Tensor], Tensor]
 def network() -> nn.Sequential:
     torch.manual_seed(0)
     widths = (2, 150, 150, 150)
-    layers = [part for a, b in zip(widths, widths[1:], strict=False) for part in (nn.Linear(a, b), nn.Tanh())]
+    layers = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.Tanh())]
     return nn.Sequential(*layers, nn.Linear(150, 1))
 
 

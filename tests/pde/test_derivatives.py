@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 
 import pytest
@@ -341,6 +342,52 @@ def test_smooth_models_that_contain_kinks_are_no_error() -> None:
     assert not linear.laplacian.any()
     plain = derivatives(lambda x: torch.logaddexp(x, x), x)
     assert not plain.laplacian.any()
+
+
+def test_guards_are_no_kinks_unless_nothing_else_is_left() -> None:
+    x = torch.rand(5, 2, dtype=torch.float64)
+    guarded = derivatives(lambda x: x.square().sum(1).clamp_min(1e-9).sqrt(), x)
+    radius = x.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(guarded.laplacian, 1 / radius)
+    with pytest.raises(fs.UnsupportedError, match="abs"):
+        derivatives(lambda x: x.abs().sum(1), x).laplacian  # noqa: B018
+
+
+STYLES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "fourier": lambda x, W: torch.cat([torch.sin(x @ W), torch.cos(2 * math.pi * (x @ W))], -1).sum(-1),
+    "unpacked": lambda x, W: x.unbind(1)[0] * x.unbind(1)[1] ** 2,
+    "split": lambda x, W: math.prod(torch.split(torch.tanh(x), 1, dim=1)),
+    "ellipsis": lambda x, W: 1 - x[..., :1] / (2 + x[..., -1:]) - (3 - x[..., 1]).unsqueeze(-1),
+    "einsum": lambda x, W: torch.einsum("ni,ni->n", torch.sin(x), torch.exp(x)),
+    "batched": lambda x, W: torch.bmm(torch.sin(x).unsqueeze(1), W.expand(len(x), 2, 3)).squeeze(1),
+    "filled": lambda x, W: torch.cat([x * x, torch.full_like(x[:, :1], 2.0), x.new_zeros(len(x), 1)], 1),
+    "stacked": lambda x, W: torch.stack([x[:, 0] ** 3, x[:, 1] * x[:, 0]], 1).mean(1),
+    "product of matrices": lambda x, W: (W.T @ torch.sin(x).T).T,
+    "attention": lambda x, W: torch.softmax(x @ W, 1),
+    "in place": lambda x, W: (x @ W).sin_().mul_(2),
+    "decided": lambda x, W: x**3 if float(x.detach().sum()) < 1e9 else x,
+}
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_models_of_any_style(name: str) -> None:
+    x, weights = torch.rand(5, 2, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
+
+    def model(x: Tensor) -> Tensor:
+        value = STYLES[name](x, weights)
+        return value[:, None] if value.dim() == 1 else value
+
+    for columns in ((), (0,), (0, 1), (1, 1)):
+        torch.testing.assert_close(derivatives(model, x).partial(columns), by_autograd(model, x, columns))
+
+
+def test_dropout_draws_one_mask() -> None:
+    model, x = nn.Sequential(nn.Linear(2, 50), nn.Dropout(0.5), nn.Linear(50, 1)), torch.rand(3, 2)
+    torch.manual_seed(5)
+    u = derivatives(model, x, wanted=["gradient"])
+    torch.manual_seed(5)
+    torch.testing.assert_close(u.value, model(x))
+    assert u.method == "jet"
 
 
 def test_bad_input_is_one_sentence() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from feasible.errors import UnsupportedError
 from feasible.methods.lookup import closest, listing
 from feasible.pde.elementwise import KINKS
-from feasible.pde.forward_mode import nested, seen_along
+from feasible.pde.forward_mode import is_transformed, nested, seen_along
 from feasible.pde.jets import VALUE, Index, Jet, closure, coordinates, laplacian, partial
 from feasible.pde.norms import WrittenOut
 from feasible.pde.rules import Jets, check_smooth, kinked
@@ -242,9 +242,11 @@ class Derivatives:
         check_smooth(jet)
         parts = {index: self._column(part) for index, part in jet.parts.items()}
         self.method = "jet"
-        return {
-            index: parts[index] if index in parts else torch.zeros_like(parts[VALUE]) for index in indices
-        }
+        zeros = torch.zeros_like(parts[VALUE])
+        found = {index: parts.get(index, zeros) for index in indices}
+        if jet.is_guarded:
+            self._check_kinks(found)
+        return found
 
     def _by_forward_mode(self, missing: Sequence[Index]) -> dict[Index, Tensor]:
         self.method = f"nested: {self._objection}"
@@ -266,6 +268,8 @@ class Derivatives:
 
     def _check_kinks(self, found: dict[Index, Tensor]) -> None:
         """Raise where all higher derivatives are zero because the model is piecewise linear."""
+        if is_transformed():  # values are not known under vmap
+            return
         beyond = [part for index, part in found.items() if index.order >= 2]
         if not beyond or not len(self.x) or any(bool(part.detach().any()) for part in beyond):
             return

@@ -33,6 +33,8 @@ KINKS = {
     "softsign": "has a jump in its second derivative at 0",
 }
 """Functions with kinks, and where."""
+DELIBERATE = {"abs", "clamp", "clamp_min", "clamp_max"}
+"""Those that guard against values which do not occur, or belong to a geometry: an error only where nothing is left."""
 ONCE = {"celu", "softsign"}
 """Those whose first derivative is continuous."""
 
@@ -40,7 +42,7 @@ ONCE = {"celu", "softsign"}
 def smoothness_of(name: str, args: Sequence[Any], options: Mapping[str, Any]) -> float:
     """How many derivatives of an elementwise function are continuous."""
     name = name.strip("_")
-    if name not in KINKS:
+    if name not in KINKS or name in DELIBERATE:
         return math.inf
     is_smooth_elu = name == "elu" and (args[0] if args else options.get("alpha", 1.0)) == 1.0
     return 1 if name in ONCE or is_smooth_elu else 0

@@ -244,7 +244,7 @@ def _judge(
                 "init_features_: give score=, or model=, constraints= and parameters=, not both."
             )
         judged = score
-        return lambda: (float(judged()), 0.0)
+        return lambda: (float(torch.as_tensor(judged()).detach()), 0.0)
     if not any(given):
         return None
     if model is None or constraints is None or parameters is None:

@@ -72,6 +72,11 @@ def load() -> None:
         forward_ad.make_dual(torch.ones(1), torch.ones(1))  # type: ignore[no-untyped-call]
 
 
+def is_transformed() -> bool:
+    """Whether a transform of ``torch.func`` is at work."""
+    return torch._C._functorch.maybe_current_level() is not None
+
+
 class Watch(TorchFunctionMode):
     """Notes which of some functions are given values that depend on x, where x is dual.
 
@@ -106,4 +111,4 @@ def seen_along(function: Function, x: Tensor, names: Mapping[str, str]) -> list[
     return watch.seen
 
 
-__all__ = ["VALUE", "along_ones", "nested", "seen_along"]
+__all__ = ["VALUE", "along_ones", "is_transformed", "nested", "seen_along"]

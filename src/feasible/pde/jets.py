@@ -89,6 +89,8 @@ class Jet:
         }
         self.smoothness = smoothness
         self.is_rectified = is_rectified
+        self.is_guarded = False
+        """Whether it went through a function such as ``clamp``."""
         self.kink = ""
         """The function that the smoothness ends with."""
 
@@ -130,6 +132,7 @@ class Jet:
         roughest = min((self, *others), key=lambda jet: jet.smoothness)
         result = Jet(self.indices, parts, roughest.smoothness)
         result.kink = roughest.kink
+        result.is_guarded = any(jet.is_guarded for jet in (self, *others))
         return result
 
     @classmethod

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from feasible.errors import UnsupportedError
-from feasible.pde.elementwise import KINKS, RATIOS, TOWERS, smoothness_of, tower
+from feasible.pde.elementwise import DELIBERATE, KINKS, RATIOS, TOWERS, smoothness_of, tower
 from feasible.pde.jets import VALUE, Jet, NoJetError, composition, product
 from feasible.pde.norms import NORMS
 
@@ -245,10 +245,11 @@ def elementwise(function: Rule, jet: Any, *args: Any, **options: Any) -> Jet:
 def smooth(jet: Jet, function: Rule, order: int, args: Sequence[Any], options: Mapping[str, Any]) -> Jet:
     """Note that the function has a kink, where it has one."""
     name = getattr(function, "__name__", "")
+    jet.is_guarded |= name.strip("_") in DELIBERATE
     own = smoothness_of(name, args, options)
     if own < jet.smoothness:
         jet.smoothness, jet.kink = own, name
-        jet.is_rectified = name.strip("_") in ("relu", "clamp_min")
+        jet.is_rectified = name.strip("_") == "relu"
     return jet
 
 
@@ -265,8 +266,6 @@ def power(function: Rule, base: Any, exponent: Any, **options: Any) -> Jet:
         result = composition(base, monomial(base.value, int(exponent), order))
         if base.is_rectified and exponent >= 1:
             result.smoothness = base.smoothness + exponent - 1
-        elif base.kink == "abs" and exponent % 2 == 0:
-            result.smoothness = math.inf
         return result
     return composition(base, tower(lambda z: torch.pow(z, exponent), base.value, order))
 
@@ -285,6 +284,12 @@ def monomial(z: Tensor, exponent: int, order: int) -> list[Tensor]:
 def rpower(function: Rule, exponent: Any, base: Any) -> Jet:
     """Powers with their operands exchanged."""
     return power(function, base, exponent)
+
+
+def dropout(function: Rule, jet: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Jet:
+    """One mask for all parts."""
+    jet = lone(jet, (p, training))
+    return bilinear(operator.mul, jet, function(torch.ones_like(jet.value), p, training)) if training else jet
 
 
 def square(function: Rule, jet: Any) -> Jet:
@@ -412,6 +417,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("rsub",), rdifference),
     **dict.fromkeys(("cat", "concat", "concatenate", "stack", "hstack", "vstack"), joined),
     "einsum": einsum,
+    "dropout": dropout,
     "square": square,
     "pow": power,
     "rpow": rpower,
