@@ -177,6 +177,9 @@ def along(search: Search, here: Point, most: int, level: float) -> tuple[Point, 
         after, share, more = _nearer(search, here, step.move, min(1.0, 2 * share), level)
         iterations += more
         if after is None:
+            if metric is not None and search.coarseness < COARSEST:
+                search.coarseness, share = 10 * search.coarseness, 0.5
+                continue
             return here, iterations, way <= NEARLY * gone
         gained, here = here.move - after.move, after
         if gained <= NONE * here.move:

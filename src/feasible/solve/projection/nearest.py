@@ -93,6 +93,8 @@ class Metric(NamedTuple):
 
     jacobian: Tensor
     gap: Tensor
+    rcond: float
+    """Share of the largest singular value below which outputs do not tell moves apart."""
 
 
 class Step(NamedTuple):
@@ -149,7 +151,7 @@ class Linearised:
         free = _Free(basis)
         seen, metric_rank = None, None
         if metric is not None:
-            seen = _Seen(metric, whole, free, rcond)
+            seen = _Seen(metric, whole, free)
             metric_rank = seen.rank
             beside = seen.best()
         else:
@@ -249,12 +251,14 @@ class _Free:
 class _Seen:
     """Free moves by what they do to the outputs: ``O N = U diag(σ) Vᵀ``."""
 
-    def __init__(self, metric: Metric, whole: Tensor, free: _Free, rcond: float) -> None:
+    def __init__(self, metric: Metric, whole: Tensor, free: _Free) -> None:
         self.free = free
         self.spectrum = Spectrum(free(metric.jacobian), -(metric.gap + metric.jacobian @ whole))
-        self.rank = self.spectrum.rank(max(rcond, TIGHT))
+        self.rank = self.spectrum.rank(metric.rcond)
         values = self.spectrum.values
-        self.floor = BLIND * float(values[0]) if len(values) and float(values[0]) > 0 else 1.0
+        self.floor = (
+            max(BLIND, metric.rcond) * float(values[0]) if len(values) and float(values[0]) > 0 else 1.0
+        )
         self.scales = values.clamp_min(self.floor)
 
     def best(self) -> Tensor:

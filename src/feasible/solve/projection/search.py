@@ -13,9 +13,11 @@ from feasible.optim.least_squares import Products
 from feasible.optim.randomness import Replay
 from feasible.solve.projection.conditions import Conditions, Values
 from feasible.solve.projection.linearised import Differentiation
-from feasible.solve.projection.nearest import Linearised, Metric
+from feasible.solve.projection.nearest import TIGHT, Linearised, Metric
 from feasible.solve.projection.weights import Weights
 
+COARSE = 1e-2
+"""Where outputs bend, directions that they see less than this share of the largest are left alone at first."""
 AFFINE = 1e-10
 """Relative bend of a value below which it counts as affine."""
 
@@ -56,6 +58,10 @@ class Search:
         self.weights, self.conditions, self.replay = weights, conditions, replay
         self.tol, self.rcond = tol, rcond
         self._outputs = outputs
+        self.coarseness = COARSE
+        """Share of the largest singular value below which bent outputs are not asked."""
+        self.is_affine_everywhere = False
+        """Whether values and outputs have been seen to be affine in the parameters."""
         self.is_constant = False
         """Whether slopes are known to be the same everywhere: the rows are affine in the parameters."""
         self._constant: Linearised | None = None
@@ -126,7 +132,9 @@ class Search:
         if self.reference is None:
             return linear, None
         outputs, jacobian = self._seen.matrix()
-        return linear, Metric(jacobian, outputs - self.reference)
+        own = 8 * torch.finfo(self.weights.dtype).eps
+        rcond = max(TIGHT, own) if self.is_affine_everywhere else self.coarseness
+        return linear, Metric(jacobian, outputs - self.reference, rcond)
 
     def products(self, tolerance: float, rounds: int) -> Products:
         """The rows' Jacobian at the present parameters, by its products."""

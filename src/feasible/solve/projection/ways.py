@@ -68,6 +68,7 @@ def _way(search: Search, method: str, most: int | None, rate: float) -> Way:
         point, iterations = matrix_free.gauss_newton(search, search.start, most)
         return Way("matrix-free", point, iterations, False, False, iterations >= most)
     if search.is_affine():
+        search.is_affine_everywhere = True
         search.is_constant = search.conditions.has_fixed_rows
         point, iterations = descent.affine(search, most)
         return Way("dense", point, iterations, True, search.is_feasible(point))
