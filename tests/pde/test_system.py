@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import pickle
+import re
 from collections.abc import Callable
 
 import pytest
@@ -246,6 +248,15 @@ def test_components_are_built_in_one_by_one_and_inputs_go_through() -> None:
     assert value.residual(by_input, torch.tensor([[-1.0]], dtype=torch.float64), a).abs().max() < 1e-14
 
 
+def test_what_is_built_in_can_be_pickled_and_loaded() -> None:
+    model = pde.hard(network(1), *BUILT_IN["value and slope"])
+    x = pde.sobol(LINE, 5, dtype=torch.float64)
+    torch.testing.assert_close(pickle.loads(pickle.dumps(model))(x), model(x))
+    twin = pde.hard(network(1), *BUILT_IN["value and slope"])
+    twin.load_state_dict(model.state_dict())
+    torch.testing.assert_close(twin(x), model(x))
+
+
 def test_what_cannot_be_built_in_is_refused() -> None:
     with pytest.raises(fs.UnsupportedError, match="Works with: Dirichlet, Neumann, Initial"):
         pde.hard(network(1), pde.Robin(LINE, "left"))
@@ -326,8 +337,6 @@ DIAGNOSES = {
 
 @pytest.mark.parametrize("name", DIAGNOSES)
 def test_diagnosis(name: str) -> None:
-    import re
-
     equation, domain, conditions, expected = DIAGNOSES[name]
     found = pde.System(equation, domain, conditions).diagnose(warn=False).findings
     assert len(found) == len(expected), found

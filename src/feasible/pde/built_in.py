@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, cast, final
 
 import torch
@@ -261,15 +262,15 @@ def enter(side: Side, condition: OnPart) -> None:
         raise ValueError(f"hard: {condition.name} is given twice.")
     outward = side.face.sign if isinstance(condition, Neumann) else 1.0
 
-    def given(x: Tensor, *inputs: Any) -> Any:
-        value = condition.value
-        if not callable(value) or isinstance(value, Tensor):
-            return value if outward == 1 else outward * value
-        found = value(x, *inputs)
-        found = as_column(found)
-        return found if outward == 1 else outward * found
+    setattr(side, name, partial(given, condition, outward))
 
-    setattr(side, name, given)
+
+def given(condition: OnPart, outward: float, x: Any, *inputs: Any) -> Any:
+    """The value of a condition, of slopes that along the coordinate."""
+    value = condition.value
+    if callable(value) and not isinstance(value, Tensor):
+        value = as_column(value(x, *inputs))
+    return value if outward == 1 else outward * value
 
 
 @dataclass
