@@ -27,7 +27,9 @@ TRANSPOSES = {"TBackward0", "TransposeBackward0"}
 class GraphRows(PerSample):
     """``PerSample`` for residuals that have been computed already."""
 
-    pattern: list[str] | None = None
+    is_identity = False
+    """Whether every use has as many samples as there are rows, in their order."""
+    pattern: list[str | None] | None = None
     """The operations for which the map was found, where nothing but their order decides on it."""
 
     @torch.no_grad()
@@ -46,7 +48,8 @@ class GraphRows(PerSample):
                 return self._assemble(graph, len(flat), passes)
             self.pattern = None
             passes = self._mapped(graph, flat, residual)
-            self.pattern = graph.pattern()
+            self.is_identity = self._is_identity(len(flat))
+            self.pattern = graph.pattern() if self.is_identity else None
             jacobian = self._assemble(graph, len(flat), passes)
         except UnseenError as error:
             raise NotPerSampleError(str(error)) from error
@@ -59,20 +62,19 @@ class GraphRows(PerSample):
         if pattern is None or pattern != self.pattern or self.shape != shape or self.groups is None:
             return self._recorded(graph, flat, shape)
         passes = [self._pass(graph, flat, group.rows) for group in self.groups]
-        asleep = [group for group in self.groups if any(bool((owner < 0).any()) for owner in group.owners)]
-        if asleep or self.signature != signature(passes):
+        if self.signature != signature(passes):
             return self._recorded(graph, flat, shape)
         self.age += 1
         return passes
 
+    def _is_identity(self, count: int) -> bool:
+        order = torch.arange(count, device=self.parameters[0].device)
+        owners = {id(owner): owner for group in self.groups or [] for owner in group.owners}
+        return len(self.groups or []) == 1 and all(torch.equal(owner, order) for owner in owners.values())
+
     def _assemble(self, tape: Recording, count: int, passes: list[list[Use]]) -> Tensor:
         """The rows for all weights; where sample i is row i they are written as they come."""
-        order = torch.arange(count, device=self.parameters[0].device)
-        groups = self.groups or []
-        owners = [owner for group in groups for owner in group.owners]
-        if len(groups) != 1 or not all(
-            torch.equal(owner, order) for owner in {id(o): o for o in owners}.values()
-        ):
+        if not self.is_identity:
             return super()._assemble(tape, count, passes)
         together: dict[int, list[Use]] = {}
         for use in passes[0]:
@@ -125,7 +127,7 @@ class Graph:
         self._numbers = {id(parameter): number for number, parameter in enumerate(parameters)}
         self._known: dict[Any, Weight | None] = {}
         self.sites: list[Site] = []
-        self.names: list[str] = []
+        self.names: list[str | None] = []
         self._walk(residual.grad_fn)
 
     def uses(self, outputs: Tensor, slopes: Tensor, inputs: Sequence[Tensor]) -> list[Use]:
@@ -148,9 +150,9 @@ class Graph:
         """The residual itself."""
         return [residual]
 
-    def pattern(self) -> list[str] | None:
+    def pattern(self) -> list[str | None] | None:
         """The operations, if which sample depends on which is the same wherever their order and shapes are."""
-        return self.names if PLAIN.issuperset(self.names) else None
+        return None if None in self.names else self.names
 
     # -- the walk -----------------------------------------------------------------------------------
 
@@ -163,11 +165,12 @@ class Graph:
             if node is None or node in seen:
                 continue
             seen.add(node)
-            self.names.append(node.name())
             children = [child for child, _ in node.next_functions]
             weights = [self._weight(child) for child in children]
             if any(weight is not None for weight in weights):
                 self._enter(node, weights)
+            else:
+                self.names.append(name_of(node))
             waiting += [child for child, weight in zip(children, weights, strict=True) if weight is None]
 
     def _weight(self, node: Any) -> Weight | None:
@@ -212,10 +215,8 @@ def _product(
     number, transposed, _ = weight
     scale = node._saved_alpha if added else 1
     is_second = place == len(weights) - 1
-    if is_second:
-        other = node._saved_mat1 if added else node._saved_self
-    else:
-        other = node._saved_mat2.mT
+    first = "_saved_mat1" if added else "_saved_self"
+    other = getattr(node, first) if is_second else node._saved_mat2.mT
 
     def use(slope: Tensor) -> Use:
         slope = slope if scale == 1 else slope * scale
@@ -302,10 +303,24 @@ PLAIN = {
             "View",
             "UnsafeView",
         ),
-        *("Unsqueeze", "Squeeze", "Addmm"),
+        *("TanhBackwardBackward", "SigmoidBackwardBackward", "Unsqueeze", "Squeeze"),
     )
 } | {"torch::autograd::AccumulateGrad"}
-"""Operations on entries of their own, or on shapes; none is told by a number which entries it takes."""
+"""Operations on entries of their own, or on shapes: nothing is added up over entries, and no data picks them."""
+PICKS = {
+    "SelectBackward0": ("_saved_dim", "_saved_index"),
+    "SliceBackward0": ("_saved_dim", "_saved_start", "_saved_end", "_saved_step"),
+}
+"""Operations that take some entries, and the numbers that tell which."""
+
+
+def name_of(node: Any) -> str | None:
+    """The operation, if its name tells which entries it takes."""
+    name: str = node.name()
+    if name in PICKS:
+        return f"{name}{[getattr(node, key) for key in PICKS[name]]}"
+    return name if name in PLAIN else None
+
 
 RULES: dict[str, Rule] = {
     "MmBackward0": _product,

@@ -15,6 +15,7 @@ from feasible.optim.graph import GraphRows
 from feasible.optim.per_sample import NotPerSampleError
 from feasible.problem.measures import Reading, reduce, work_dtype
 from feasible.problem.window import Moment
+from feasible.sets import Equal
 
 if TYPE_CHECKING:
     from feasible.methods.exact_multipliers import ExactMultipliers
@@ -156,8 +157,9 @@ class Linearised:
         self.solution, self.damping, self.rows = solution, damping, solution.multiplier.shape[-1]
         self.multiplier = multiplier
 
-    def sentence(self, method: ExactMultipliers) -> str:
+    def sentence(self, constraint: Constraint) -> str:
         """Rank, rows and damping of the last step."""
+        method: ExactMultipliers = constraint.method  # type: ignore[assignment]
         if self.solution is None:
             return "no step has seen its Jacobian yet"
         found = rank(self.solution.gram, self.damping, method.truncation)
@@ -196,6 +198,8 @@ def quantity(constraint: Constraint, reading: Reading) -> tuple[Tensor, Tensor]:
     if form_of(constraint) == "reduced":
         amount, slopes = _reduced(constraint, seen)
         return (value * slopes).sum().reshape(1), amount.reshape(1)
+    if isinstance(constraint.bound, Equal):
+        return value, constraint.bound.residual(seen)
     if has_own_sets(constraint):
         return value, seen
     residual = constraint.bound.residual(value)
@@ -221,7 +225,7 @@ def projection(
     """Nearest members of values (systems, rows); ``None`` where the row itself must become 0."""
     if form_of(constraint) == "reduced":
         return (lambda x: x.clamp_max(0)) if constraint.spec.tolerance else None
-    if not has_own_sets(constraint):
+    if isinstance(constraint.bound, Equal) or not has_own_sets(constraint):
         return None
     return lambda x: constraint.bound.project(x.reshape(tuple(shape))).reshape(x.shape)
 

@@ -80,7 +80,7 @@ def _numbers(constraint: Constraint, worst: float | None) -> Iterator[str]:
     if constraint.nonfinite:
         yield f"{constraint.nonfinite} terms were not finite; multipliers ignored them"
     if constraint.method.linearises and constraint.ticks:
-        yield constraint.linearised.sentence(constraint.method)
+        yield constraint.linearised.sentence(constraint)
     if worst is not None and math.isnan(worst):
         yield "holds NaN"
     saturation = saturation_of(constraint)
