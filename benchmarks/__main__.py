@@ -18,6 +18,7 @@ from . import (
     minimize,
     multipliers,
     projection,
+    projection_of_parameters,
     search,
     sets,
     unit_rows,
@@ -26,6 +27,7 @@ from .timing import Line
 
 ALL = {
     "projection": projection.main,
+    "projection_of_parameters": projection_of_parameters.main,
     "sets": sets.main,
     "unit_rows": unit_rows.main,
     "multipliers": multipliers.main,
