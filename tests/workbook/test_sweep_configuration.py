@@ -118,20 +118,19 @@ def test_a_mistake_is_one_sentence_with_its_line(tmp_path: Path, table: str, lin
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ('[sweep]\nexperiment = "rnge"\n[sweep.parameters]\ntraining.l1 = [0.0]\n', 'line 2: there is no experiment "rnge"'),
-        ('[sweep]\nexperiment = "own.toml"\n[sweep.parameters]\ntraining.l1 = [0.0]\n', "own.toml: the file does not exist"),
-        ('[sweep]\nexperiment = "range"\n[sweep.parameters]\ntraining.l3 = [0.0]\n', "line 4: training.l3=0.0: unknown key"),
-        ("[sweep\n", "line 1: this is not TOML"),
-    ],
-    ids=["name", "file", "parameter", "syntax"],
-)  # fmt: skip
-def test_a_sweep_of_another_experiment_is_checked_too(tmp_path: Path, text: str, sentence: str):
-    (tmp_path / "other.toml").write_text(text)
+OTHERS = {
+    "name": ("rnge", "l1", 'line 2: there is no experiment "rnge"'),
+    "file": ("own.toml", "l1", "own.toml: the file does not exist"),
+    "parameter": ("range", "l3", "line 4: training.l3=0.0: unknown key"),
+}
+
+
+@pytest.mark.parametrize(("name", "key", "sentence"), OTHERS.values(), ids=OTHERS)
+def test_a_sweep_of_another_experiment_is_checked_too(tmp_path: Path, name: str, key: str, sentence: str):
+    path = tmp_path / "other.toml"
+    path.write_text(f'[sweep]\nexperiment = "{name}"\n[sweep.parameters]\ntraining.{key} = [0.0]\n')
     with pytest.raises(InputError, match=re.escape(sentence)):
-        load_sweep(tmp_path / "other.toml")
+        load_sweep(path)
 
 
 def test_the_experiment_of_a_sweep_file_runs_without_it(tmp_path: Path):

@@ -12,11 +12,10 @@ from feasible.workbook.cli.folders import RUNS, check_writable
 from feasible.workbook.comparison_table import comparison_table
 from feasible.workbook.display import Screen
 from feasible.workbook.storage import write_text
-from feasible.workbook.sweep.configuration import load_sweep
+from feasible.workbook.sweep.configuration import Sweep, load_sweep
 from feasible.workbook.sweep.page import write_sweep_page
-from feasible.workbook.sweep.results import Results, Row, objective_label, reason
+from feasible.workbook.sweep.results import Results, Row, objective_label, reason, setting_words
 from feasible.workbook.sweep.runner import Told, run_sweep
-from feasible.workbook.sweep.space import overrides
 
 SHOWN = 20
 """Settings in the table of a terminal; the page has all."""
@@ -33,15 +32,14 @@ class Remarks(Told):
         if ended:
             self._screen.remark(f"{ended} of {count} settings are there already.")
 
-    def finished(self, row: Row, ended: int, count: int) -> None:
+    def finished(self, sweep: Sweep, row: Row, ended: int) -> None:
         """A line a setting."""
-        setting = ", ".join([row.method, *overrides(row.setting)])
         if row.objective is None:
             said = f"failed: {reason(row)}"
         else:
             obeys = "feasible" if row.is_feasible else f"violation {show(row.violation, '.2g')}"
             said = f"{show(row.objective, '.4g')}, {obeys}"
-        self._screen.remark(f"[{ended}/{count}] {setting}: {said}")
+        self._screen.remark(f"[{ended}/{sweep.count}] {setting_words(sweep, row)}: {said}")
 
     def waits(self, running: int) -> None:
         """So that nobody wonders."""

@@ -9,7 +9,7 @@ from typing import Any
 from feasible.workbook.plots.figure import Figure, capital, plain
 from feasible.workbook.plots.marks import COLOURS, DASHES, NEUTRAL, SYMBOLS, Mark, scatter
 from feasible.workbook.plots.scale import LogScale
-from feasible.workbook.sweep.results import Results, Row, objective_label, short_names
+from feasible.workbook.sweep.results import Results, Row, objective_label, varied
 from feasible.workbook.sweep.space import METHOD, Parameter, toml
 
 DECADES = 1.5
@@ -31,11 +31,11 @@ def sweep_figures(results: Results, marks: Sequence[Mark]) -> list[Figure]:
     """All plots that the sweep has numbers for."""
     if not marks:
         return []
-    names = short_names([parameter.name for parameter in results.sweep.space.parameters])
-    parameters = zip(results.sweep.space.parameters, names, strict=True)
+    shown = varied(results.sweep)
+    parameters = [one for one in results.sweep.space.parameters if one.name in shown]
     return [
         front_figure(results, marks),
-        *(parameter_figure(results, marks, parameter, name) for parameter, name in parameters),
+        *(parameter_figure(results, marks, parameter, shown[parameter.name]) for parameter in parameters),
     ]
 
 

@@ -13,8 +13,7 @@ from feasible.workbook.plots import Figure, Mark
 from feasible.workbook.sections import Column
 from feasible.workbook.sweep.configuration import Sweep
 from feasible.workbook.sweep.figures import sweep_figures, sweep_marks
-from feasible.workbook.sweep.results import Results, objective_label, reason
-from feasible.workbook.sweep.space import overrides
+from feasible.workbook.sweep.results import Results, objective_label, reason, setting_words
 
 
 @dataclass(frozen=True)
@@ -85,12 +84,9 @@ def findings(results: Results) -> list[str]:
     feasible = [row for row in finished if row.is_feasible]
     said = []
     if results.best is not None:
-        row = results.best
-        setting = ", ".join(overrides(row.setting))
-        method = results.sweep.labels[row.method]
-        said.append(
-            f"Best among those that obey every rule: {method} with {setting}: {label} {show(row.objective, '.4g')}."
-        )
+        best = setting_words(results.sweep, results.best)
+        value = show(results.best.objective, ".4g")
+        said.append(f"Best among those that obey every rule: {best}; its {label} is {value}.")
     said.append(
         f"{len(finished)} of {results.sweep.count} settings have numbers; {len(feasible)} of them obeyed every rule on "
         f"every seed; {len(results.front())} are on the front."

@@ -96,17 +96,15 @@ class Results:
         style = ".4g"
         higher = "higher" if self.sweep.higher_is_better else "lower"
         label = objective_label(self.sweep)
-        names = [parameter.name for parameter in self.sweep.space.parameters]
-        shown = [column(name, short, name, "text") for name, short in zip(names, short_names(names))]
         metric = column("metric", f"test {self.sweep.metric}", "median over the seeds", style)
         is_told = self.sweep.objective in ("test_metric", "train_loss")
         return [
-            *shown,
             column("objective", label, f"median over the seeds; {higher} is better", style),
+            column("violation", "worst violation", "largest distance over all seeds and rows", ".2g"),
             column(
                 "obeys", "obeys", "seeds whose final network obeys every rule, also on held-out rows", "text"
             ),
-            column("violation", "worst violation", "largest distance over all seeds and rows", ".2g"),
+            *(column(name, short, name, "text") for name, short in varied(self.sweep).items()),
             *([] if is_told else [metric]),
             column("seconds", "seconds", "processor time of all its trainings", ".2g"),
         ]
@@ -163,6 +161,24 @@ def objective_label(sweep: Sweep) -> str:
     return f"{kind} {sweep.metric}" if what == "metric" else sweep.objective.replace("_", " ")
 
 
+def varied(sweep: Sweep) -> dict[str, str]:
+    """The parameters that take more than one value, with short names."""
+    parameters = sweep.space.parameters
+    names = short_names([parameter.name for parameter in parameters])
+    return {
+        parameter.name: short
+        for parameter, short in zip(parameters, names, strict=True)
+        if len(parameter.examples()) > 1
+    }
+
+
+def setting_words(sweep: Sweep, row: Row) -> str:
+    """A method and the values that are tried on it, in one line."""
+    shown = varied(sweep)
+    values = [f"{shown[name]} = {_plain(value)}" for name, value in row.setting.items() if name in shown]
+    return ", ".join([sweep.labels.get(row.method, row.method), *values])
+
+
 def short_names(names: Sequence[str]) -> list[str]:
     """Dotted keys by as many of their last parts as tell them apart.
 
@@ -174,10 +190,9 @@ def short_names(names: Sequence[str]) -> list[str]:
         return ".".join(name.split(".")[-count:])
 
     def least(name: str) -> str:
-        counts = range(1, name.count(".") + 2)
-        return next(
-            tail(name, n) for n in counts if sum(tail(other, n) == tail(name, n) for other in names) == 1
-        )
+        tails = (tail(name, count) for count in range(1, name.count(".") + 1))
+        own = (short for short in tails if sum(f".{other}".endswith(f".{short}") for other in names) == 1)
+        return next(own, name)
 
     return [least(name) for name in names]
 

@@ -26,7 +26,7 @@ class Told:
     def began(self, ended: int, count: int) -> None:
         """So many of so many settings have come to an end before."""
 
-    def finished(self, row: Row, ended: int, count: int) -> None:
+    def finished(self, sweep: Sweep, row: Row, ended: int) -> None:
         """One more setting has been trained here."""
 
     def waits(self, running: int) -> None:
@@ -71,7 +71,7 @@ def _finished(sweep: Sweep, study: optuna.Study, told: Told) -> Callable[[Frozen
     def tell(trial: FrozenTrial) -> None:
         results = read_results(sweep, study.get_trials(deepcopy=False))
         row = next(row for row in results.rows if row.number == trial.number)
-        told.finished(row, _ended(results), sweep.count)
+        told.finished(sweep, row, _ended(results))
 
     return tell
 

@@ -29,7 +29,7 @@ WORKER = "worker"
 """Who trains it."""
 ATTEMPTS = 3
 """A setting that so many workers died of is given up."""
-SECONDS_TO_OPEN = 10.0
+SECONDS_TO_OPEN = 30.0
 """How long workers may be in each other's way while they make the tables of a new database."""
 
 _FINGERPRINT = "fingerprint"
