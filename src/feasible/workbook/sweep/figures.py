@@ -81,7 +81,7 @@ def parameter_figure(results: Results, marks: Sequence[Mark], parameter: Paramet
     data = [_marks(results, mark, shown, place, label) for mark in marks]
     axis: dict[str, Any] = {"title": {"text": plain(name)}, "type": "linear" if is_number else "category"}
     if is_number and _spans_decades(parameter):
-        axis |= {"type": "log", "dtick": 1}
+        axis |= {"type": "log", "dtick": 1, "exponentformat": "power"}
     if not is_number:
         axis |= {
             "categoryorder": "array",
