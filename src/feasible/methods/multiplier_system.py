@@ -79,11 +79,12 @@ def multipliers(
         multiplier = torch.where(active, found.multiplier * scale, 0.0)
         reached = free - torch.linalg.vecdot(A, found.force.unsqueeze(-2)) / (scale * rows.share)
         outside = reached + reach * multiplier
-        target = rows.project(outside)
-        acts = (outside != target) & feels
-        if torch.equal(acts, active):
+        nearest = rows.project(outside)
+        acts = (outside != nearest) & feels
+        # A row may go on acting, but at the other end of its set.
+        if torch.equal(acts, active) and torch.equal(nearest[acts], target[acts]):
             return found._replace(multiplier=multiplier)
-        active = acts
+        active, target = acts, nearest
     return _by_gradients(rows.project, free, A, scale * rows.share, scale, damping)
 
 
