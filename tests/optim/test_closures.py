@@ -181,3 +181,10 @@ def test_frozen_and_late_weights(make):
             assert torch.equal(weights[0], kept)
             weights[0].requires_grad_(True)
     assert error(weights) < 1e-6
+
+
+@pytest.mark.parametrize("make", [fs.optim.ProjectedLBFGS, fs.optim.SSBroyden], ids=["projected", "broyden"])
+def test_a_closure_without_backward_is_told(make):
+    x = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(ValueError, match="left no gradient on any parameter"):
+        make([x]).step(lambda: x.square().sum())

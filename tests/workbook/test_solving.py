@@ -98,6 +98,8 @@ def test_an_experiment_survives_its_toml(tmp_path):
     [
         ("NonNegativeLeastSquares", "NonNegativeLeastSquare", 'unknown problem "NonNegativeLeastSquare". Closest'),
         ("size = 10", "sise = 10", 'NonNegativeLeastSquares has no argument "sise". Closest: "size"'),
+        ("size = 10", "size = 2.5", "line 2: size must be a whole number, got 2.5"),
+        ("size = 10", "size = 0", "size must be at least 1, got 0"),
         ('"Scipy"', '"Scypi"', 'line 10: unknown solver "Scypi". Closest: "Scipy"'),
         ('"Adam"', '"Adams"', 'unknown optimizer "Adams". Closest: "Adam"'),
         ('"Project" }\n[methods.scipy]', '"Projekt" }\n[methods.scipy]', 'unknown method "Projekt"'),

@@ -44,7 +44,8 @@ class ExactMultipliers(Method):
     Args:
         rate: κ > 0, or a schedule; ``None``: a tenth of the violation leaves in a step (κ = 0.1/lr).
         damping: μ ≥ 0 as a share of the largest diagonal entry of ``J P Jᵀ``; ``None``: the root of a
-            rounding (3e-4 in float32, 1.5e-8 in float64). Jacobians of differential equations are rank-deficient: without damping λ explodes.
+            rounding (3e-4 in float32, 1.5e-8 in float64). Jacobians of differential equations are rank-deficient:
+            without damping λ explodes.
         form: ``"batch"``: all rows are one system. ``"sample"``: each sample has a λ from its own rows, and their
             forces are averaged, so that no sample gets what it asked for. ``"reduced"``: the reduction that
             ``require`` names (p-mean, or mean Huber loss) is one constraint; its gradient vanishes at feasible

@@ -328,6 +328,7 @@ class ProjectedLBFGS(ConstrainedOptimizer):
         work.vector.clear_gradients()
         loss = closure()
         value = as_number("ProjectedLBFGS", loss)
+        work.vector.check_gradients("ProjectedLBFGS")
         self._own["func_evals"] += 1
         sign = -1 if self._options["maximize"] else 1
         return Point(x, sign * value, work.region.tangent(x, sign * work.vector.read_gradients()), loss)

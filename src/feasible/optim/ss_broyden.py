@@ -213,6 +213,7 @@ class SSBroyden(ConstrainedOptimizer):
         vector.clear_gradients()
         loss = closure()
         value = as_number("SSBroyden", loss)
+        vector.check_gradients("SSBroyden")
         self._own["func_evals"] += 1
         return Place(x, value, vector.read_gradients(), loss)
 

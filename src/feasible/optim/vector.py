@@ -59,6 +59,14 @@ class Vector:
             gradients.append(gradient.to_dense() if gradient.is_sparse else gradient)
         return self._join(gradients)
 
+    def check_gradients(self, owner: str) -> None:
+        """Raise ``ValueError`` where a closure has left no gradient at all: it forgot its backward pass."""
+        if self.parameters and all(parameter.grad is None for parameter in self.parameters):
+            raise ValueError(
+                f"{owner}: the closure left no gradient on any parameter. Call loss.backward() in it, and compute the "
+                "loss from these parameters."
+            )
+
     def clear_gradients(self) -> None:
         """Zeros in their place: a closure that adds to them may not add to those of an earlier point."""
         for parameter in self.parameters:

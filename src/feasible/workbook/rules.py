@@ -176,6 +176,7 @@ def build(kind: str, classes: Mapping[str, type[T]], table: Named) -> T:
     _check_names(cls, arguments)
     hints = _hints(cls)
     values = {key: _argument(key, value, hints.get(key)) for key, value in arguments.items()}
+    _check_kinds(values, hints)
     try:
         return cls(**values)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -218,6 +219,20 @@ def _argument(name: str, value: Any, hint: Any) -> Any:
         except (TypeError, ValueError):
             raise InputError(f"{name} must be a list of numbers, got {value!r}.", key=(name,)) from None
     return value
+
+
+def _check_kinds(values: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
+    """Arguments that are plain numbers are numbers of that kind.
+
+    Raises:
+        InputError: one is not; its key is seen from the table.
+    """
+    words = {int: "a whole number", float: "a number"}
+    for key, value in values.items():
+        kind = hints.get(key)
+        fits = isinstance(value, int | float if kind is float else int) and not isinstance(value, bool)
+        if kind in words and not fits:
+            raise InputError(f"{key} must be {words[kind]}, got {value!r}.", key=(key,))
 
 
 def _nested(table: dict[str, Any], hint: Any) -> Set | Schedule:

@@ -220,7 +220,11 @@ def _judged(program: Program, kkt: KKT, fun: float, ending: Ending, tol: float) 
         return status, ""
     if is_close and kkt.feasibility <= SLIGHT * tol and kkt.holds(loose):
         found = Status.CONVERGED if ending.stationarity is None else Status.CONVERGED_NONSMOOTH
-        return found, f"Rounding ended the run at a stationarity of {kkt.stationarity:.1g}."
+        reached = max(kkt.stationarity, kkt.feasibility, kkt.complementarity)
+        return found, (
+            f"Rounding ended the run at a stationarity of {kkt.stationarity:.1g}: what holds, holds to {reached:.1g}, "
+            f"not to the {tol:.1g} asked for."
+        )
     if kkt.feasibility > 100 * tol:
         return status, ""
     is_degenerate = kkt.rank is not None and kkt.rank < kkt.active

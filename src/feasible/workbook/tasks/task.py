@@ -49,7 +49,17 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskDefinition(ABC):
-    """What ``[problem]`` names, with its sizes; a seed makes it a task."""
+    """What ``[problem]`` names, with its size; a seed makes it a task.
+
+    Raises:
+        ValueError: the size is not positive.
+    """
+
+    size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size must be at least 1, got {self.size!r}.")
 
     @abstractmethod
     def make(self, seed: int) -> Task:
