@@ -64,7 +64,9 @@ def check_form(name: str, method: Method, spec: ValueSpec) -> None:
     if form == "sample" and spec.per != "sample":
         raise ValueError(f'{name}: form="sample" needs per="sample", got per={spec.per!r}.')
     if spec.average is not None:
-        raise ValueError(f"{name}: {kind} solves for the present value; average={spec.average!r} has no place.")
+        raise ValueError(
+            f"{name}: {kind} solves for the present value; average={spec.average!r} has no place."
+        )
 
 
 def match(slots: Mapping[str, Slot], pattern: str, exclude: tuple[str, ...]) -> list[Slot]:
