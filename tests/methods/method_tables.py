@@ -112,6 +112,9 @@ METHODS = [
 ]
 
 
+ELSEWHERE = {"ExactMultipliers"}
+"""Methods that add no term: what they do is solved from the graph of a value, in test_exact_multipliers.py."""
+
 ITERATIVE = {
     "intersection", "orthant and ball", "simplex and box", "transport",
     "polyhedron", "polyhedron in a plane", "doubly stochastic",
