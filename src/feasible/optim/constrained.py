@@ -109,6 +109,15 @@ class ConstrainedOptimizer(Optimizer):
         held = self._sets.get(parameter)
         return None if held is None else held.bound
 
+    def _name(self, parameter: Tensor) -> str:
+        """The parameter's name, where torch was given one, or its place."""
+        for number, group in enumerate(self.param_groups):
+            for place, own in enumerate(group["params"]):
+                if own is parameter:
+                    named = group.get("param_names")
+                    return named[place] if named else f"parameter {place} of group {number}"
+        raise KeyError(parameter)
+
     def _sets_changed(self) -> None:
         """What was derived from the sets is out of date."""
 

@@ -295,15 +295,6 @@ class LevenbergMarquardt(ConstrainedOptimizer):
             name = self._name(vector.parameters[vector.locate(~g.isfinite())])
             raise FloatingPointError(f"{after} the residual is finite, but its derivative by {name} is not.")
 
-    def _name(self, parameter: Tensor) -> str:
-        """The parameter's name, where torch was given one, or its place."""
-        for number, group in enumerate(self.param_groups):
-            for place, own in enumerate(group["params"]):
-                if own is parameter:
-                    named = group.get("param_names")
-                    return named[place] if named else f"parameter {place} of group {number}"
-        raise KeyError(parameter)
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As in torch; the sets stay as they are."""
         super().load_state_dict(state_dict)

@@ -346,15 +346,6 @@ class ProjectedLBFGS(ConstrainedOptimizer):
                 )
         return FloatingPointError(f"ProjectedLBFGS: after {step} iterations the loss is {point.f:g}.")
 
-    def _name(self, parameter: Tensor) -> str:
-        """The parameter's name, where torch was given one, or its place."""
-        for number, group in enumerate(self.param_groups):
-            for place, own in enumerate(group["params"]):
-                if own is parameter:
-                    named = group.get("param_names")
-                    return named[place] if named else f"parameter {place} of group {number}"
-        raise KeyError(parameter)
-
     # -- copies and checkpoints ---------------------------------------------------------------------
 
     def _sets_changed(self) -> None:
