@@ -188,3 +188,9 @@ def test_a_closure_without_backward_is_told(make):
     x = torch.ones(2, dtype=torch.float64, requires_grad=True)
     with pytest.raises(ValueError, match="left no gradient on any parameter"):
         make([x]).step(lambda: x.square().sum())
+
+
+def test_a_mean_square_in_the_place_of_residuals_is_told():
+    x = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    with pytest.warns(UserWarning, match="a single residual for 3 weights"):
+        LevenbergMarquardt([x]).step(lambda: (x - 2).square().mean())

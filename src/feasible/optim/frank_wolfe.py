@@ -178,7 +178,7 @@ class FrankWolfe(ConstrainedOptimizer):
         set = self.set_of(parameter)
         if set is None:
             raise ValueError(
-                "FrankWolfe: a weight has no set, so there is no best member to go to.\n"
+                f"FrankWolfe: {self._name(parameter)} has no set, so there is no best member to go to.\n"
                 '  Give it one (sets=…, a group\'s "set", or Problem.constrain), or to another optimizer.'
             )
         set = set.cast(parameter)  # the weight may have moved to another device

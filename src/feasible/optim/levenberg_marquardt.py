@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final, get_args
@@ -224,6 +225,12 @@ class LevenbergMarquardt(ConstrainedOptimizer):
         r, system = work.at(residual, own.get("lengths"))
         g = region.tangent(x, system.transposed(r))
         self._check(r, g, work)
+        if not own["n_iter"] and residual.is_number and x.numel() > 1:
+            warnings.warn(
+                f"LevenbergMarquardt: the closure returned a single residual for {x.numel():,} weights. Return the "
+                "residuals y − f(x) themselves, not their mean square.",
+                stacklevel=4,
+            )
         own["n_iter"] += 1
         if "damping" not in own:
             own["damping"] = options["damping"] * (system.size or 1.0)

@@ -40,6 +40,8 @@ class Residual:
         self._replay = Replay(device)
         self.factor: Tensor | None = None
         """The square roots of the weights, one for each row of the last result."""
+        self.is_number = False
+        """Whether the last result was one number without a dimension, as a mean is."""
 
     def __call__(self) -> Tensor:
         """The rows, without their weights, and with their graph."""
@@ -55,6 +57,7 @@ class Residual:
                 f"(or a tuple of them), got {kinds or 'nothing'}.\n  Return y − f(x) itself, not its squares, and "
                 "call no backward."
             )
+        self.is_number = len(parts) == 1 and parts[0].dim() == 0
         if self._weights is not None:
             self.factor = self._root(parts)
         with torch.enable_grad():
