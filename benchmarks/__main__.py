@@ -14,6 +14,7 @@ from . import (
     anneal,
     bounded,
     derivatives,
+    exact_multipliers,
     least_squares,
     minimize,
     multipliers,
@@ -37,6 +38,7 @@ ALL = {
     "least_squares": least_squares.main,
     "bounded": bounded.main,
     "derivatives": derivatives.main,
+    "exact_multipliers": exact_multipliers.main,
 }
 PEERS = (
     *("numpy", "scipy", "jax", "optax", "jaxopt", "chop-pytorch", "geoopt", "torchao"),

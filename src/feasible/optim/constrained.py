@@ -109,6 +109,11 @@ class ConstrainedOptimizer(Optimizer):
         held = self._sets.get(parameter)
         return None if held is None else held.bound
 
+    @property
+    def _options(self) -> dict[str, Any]:
+        """What the first group says holds for all."""
+        return self.param_groups[0]
+
     def _name(self, parameter: Tensor) -> str:
         """The parameter's name, where torch was given one, or its place."""
         for number, group in enumerate(self.param_groups):

@@ -257,10 +257,6 @@ class LevenbergMarquardt(ConstrainedOptimizer):
     # -- what an iteration starts from ----------------------------------------------------------------
 
     @property
-    def _options(self) -> dict[str, Any]:
-        return self.param_groups[0]
-
-    @property
     def _own(self) -> dict[str, Any]:
         """What is remembered across steps; torch saves it under the first parameter."""
         own: dict[str, Any] = self.state[self._parameters()[0]]

@@ -278,10 +278,6 @@ class ProjectedLBFGS(ConstrainedOptimizer):
     # -- weights, values, gradients -----------------------------------------------------------------
 
     @property
-    def _options(self) -> dict[str, Any]:
-        return self.param_groups[0]
-
-    @property
     def _own(self) -> dict[str, Any]:
         """What is remembered across steps besides the pairs; torch saves it under the first parameter."""
         own: dict[str, Any] = self.state[self._parameters()[0]]
