@@ -20,6 +20,7 @@ NAMES = [
     "dictionary",
     "fairness",
     "freeze",
+    "helmholtz-1d",
     "max-entropy",
     "nnls",
     "norm-bounded",

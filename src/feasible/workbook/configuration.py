@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field
 
+from feasible.workbook.differential.experiment import DifferentialExperiment, load_differential
 from feasible.workbook.errors import InputError, Key, closest, inside
 from feasible.workbook.plan import Plan, check_method_names
 from feasible.workbook.reading import read_toml
@@ -109,8 +110,8 @@ class Experiment(Plan):
             yield rule if rule.is_one_value else dataclasses.replace(rule, per=table.per or rule.per)
 
 
-AnyExperiment = Experiment | SolvingExperiment
-"""Networks that are trained on data, or a problem that solvers are compared on."""
+AnyExperiment = Experiment | SolvingExperiment | DifferentialExperiment
+"""Networks that are trained on data, a problem that solvers are compared on, or a differential equation."""
 
 
 def load_experiment(path_or_name: str | Path, overrides: Sequence[str] = ()) -> AnyExperiment:
@@ -129,6 +130,8 @@ def load_experiment(path_or_name: str | Path, overrides: Sequence[str] = ()) -> 
     raw.pop("sweep", None)  # another command's table
     if "problem" in raw:
         return load_solving(raw, origin)
+    if "equation" in raw:
+        return load_differential(raw, origin)
     with origin.placing():
         experiment = validate(Experiment, raw)
         check_method_names(experiment.methods)

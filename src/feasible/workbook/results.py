@@ -30,9 +30,11 @@ class RunResult:
     history: tuple[Mapping[str, float], ...] = ()
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     """The final weights under their plain names; empty unless finished."""
+    records: Mapping[str, Tensor] = field(default_factory=dict)
+    """What was watched, for plots: percentiles, predictions, solutions."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain Python data for JSON: everything but history and weights."""
+        """Plain Python data for JSON: everything but history, weights and records."""
         head = {"variant": self.variant, "label": self.label, "seed": self.seed}
         return {**head, "status": self.status, "reason": self.reason, **self.measurements}
 

@@ -15,6 +15,8 @@ from feasible.workbook.comparison import best_run, metric_of, summarise
 from feasible.workbook.configuration import AnyExperiment, Experiment, Variant
 from feasible.workbook.data import Dataset, load_data
 from feasible.workbook.declaration import declare
+from feasible.workbook.differential.experiment import DifferentialExperiment, WayVariant
+from feasible.workbook.differential.work import DifferentialWork
 from feasible.workbook.errors import InputError
 from feasible.workbook.evaluation import Judge
 from feasible.workbook.known import check_known
@@ -72,7 +74,7 @@ def run_experiment(
             if results[index].status == "interrupted":
                 result = work.train(variant, seed, progress)
                 save_training(out, result)
-                results[index] = dataclasses.replace(result, weights={})
+                results[index] = dataclasses.replace(result, weights={}, records={})
     except KeyboardInterrupt:
         pass
     best = best_run(results, work.higher_is_better)
@@ -81,13 +83,17 @@ def run_experiment(
     return out
 
 
-def work_of(experiment: AnyExperiment) -> TrainingWork | SolvingWork:
+def work_of(experiment: AnyExperiment) -> TrainingWork | SolvingWork | DifferentialWork:
     """What trains the rows of an experiment.
 
     Raises:
         InputError: the experiment cannot be used.
     """
-    return SolvingWork(experiment) if isinstance(experiment, SolvingExperiment) else TrainingWork(experiment)
+    if isinstance(experiment, SolvingExperiment):
+        return SolvingWork(experiment)
+    if isinstance(experiment, DifferentialExperiment):
+        return DifferentialWork(experiment)
+    return TrainingWork(experiment)
 
 
 class TrainingWork:
@@ -129,13 +135,13 @@ def prepare(experiment: Experiment) -> Dataset:
     return dataset
 
 
-def _plan(experiment: AnyExperiment) -> Iterator[tuple[Variant | SolverVariant, int]]:
+def _plan(experiment: AnyExperiment) -> Iterator[tuple[Variant | SolverVariant | WayVariant, int]]:
     for variant in experiment.variants():
         for seed in experiment.budget.seed_list:
             yield variant, seed
 
 
-def _interrupted(variant: Variant | SolverVariant, seed: int) -> RunResult:
+def _interrupted(variant: Variant | SolverVariant | WayVariant, seed: int) -> RunResult:
     return RunResult(variant.name, variant.label, seed, "interrupted")
 
 

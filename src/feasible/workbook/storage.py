@@ -34,6 +34,9 @@ HISTORY = (
 )
 """The columns of a training's history; those of expectations and rates follow."""
 
+RECORDS = "records.safetensors"
+"""What was watched in a run on a differential equation."""
+
 PACKAGES = ("feasible", "torch", "numpy", "pandas", "scikit-learn", "safetensors", "pydantic")
 
 
@@ -74,6 +77,8 @@ def save_training(out: Path, result: RunResult) -> None:
         _write_json(partial / "result.json", result.to_dict())
         if result.weights:
             save_file(dict(result.weights), partial / "model.safetensors")
+        if result.records:
+            save_file({name: one.contiguous() for name, one in result.records.items()}, partial / RECORDS)
 
 
 def load_training(out: Path, variant: str, seed: int) -> RunResult | None:

@@ -1,0 +1,97 @@
+"""Experiments that compare ways to solve a differential equation by a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+
+from feasible.workbook.differential import networks, problems, ways
+from feasible.workbook.differential.networks.network import Network
+from feasible.workbook.differential.problems.problem import ProblemDefinition
+from feasible.workbook.differential.ways.way import Way
+from feasible.workbook.errors import inside
+from feasible.workbook.origin import Origin
+from feasible.workbook.plan import Plan, check_method_names
+from feasible.workbook.rules import build
+from feasible.workbook.tables import BudgetTable, Named, Positive, Table
+from feasible.workbook.validation import validate
+
+
+class WayTable(Table):
+    """``[methods.NAME]``: one row of the comparison."""
+
+    label: str | None = None
+    way: Named
+    """A way by its name, or a table of its name and arguments."""
+    network: Named | None = None
+    """In the place of the experiment's."""
+    budget: dict[str, Any] = Field(default_factory=dict)
+    """Keys of ``[budget]`` that differ for this row: ``epochs`` and ``seconds``."""
+
+
+class DifferentialExperiment(Plan):
+    """A TOML file: an equation, a network, the ways to compare, and how many epochs or seconds each may use."""
+
+    equation: Named
+    network: Named = "Perceptron"
+    methods: dict[str, WayTable] = Field(min_length=1)
+    tolerance: Positive = 1e-3
+    """A solution obeys whose nondimensional residual at points not trained on has no larger root mean square."""
+
+    def tables(self) -> dict[str, Any]:
+        """All tables; methods without their defaults."""
+        methods = {name: table.model_dump(exclude_defaults=True) for name, table in self.methods.items()}
+        return {**super().tables(), "methods": methods}
+
+    def variants(self) -> tuple[WayVariant, ...]:
+        """The rows of the comparison."""
+        with self.origin.placing():
+            return tuple(self._variant(name, table) for name, table in self.methods.items())
+
+    def definition(self) -> ProblemDefinition:
+        """The problem, without its seed."""
+        with self.origin.placing(), inside("equation"):
+            definition: ProblemDefinition = build("equation", _classes(problems), self.equation)
+        return definition
+
+    def _variant(self, name: str, table: WayTable) -> WayVariant:
+        with inside("methods", name, "way"):
+            way: Way = build("way", _classes(ways), table.way)
+        with inside(*(("network",) if table.network is None else ("methods", name, "network"))):
+            network: Network = build("network", _classes(networks), table.network or self.network)
+        with inside("methods", name, "budget"):
+            budget = validate(BudgetTable, {**self.budget.model_dump(), **table.budget})
+        return WayVariant(name, table.label or name, way, network, budget)
+
+
+@dataclass(frozen=True)
+class WayVariant:
+    """One row of the comparison."""
+
+    name: str
+    label: str
+    way: Way
+    network: Network
+    budget: BudgetTable
+
+
+def load_differential(raw: Mapping[str, Any], origin: Origin) -> DifferentialExperiment:
+    """The experiment, after everything that could be wrong with it has been looked for.
+
+    Raises:
+        InputError: with the file and the line of the mistake.
+    """
+    with origin.placing():
+        experiment = validate(DifferentialExperiment, raw)
+        check_method_names(experiment.methods)
+    experiment = experiment.model_copy(update={"origin": origin})
+    experiment.definition()
+    experiment.variants()
+    return experiment
+
+
+def _classes(module: Any) -> dict[str, type[Any]]:
+    return {name: getattr(module, name) for name in module.__all__}

@@ -1,0 +1,134 @@
+"""What is watched while a way runs: error and residual, percentiles, predictions, and where the time goes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from feasible.workbook.differential.measurement import error, evaluated, predicted
+from feasible.workbook.differential.problems.problem import Posed
+from feasible.workbook.differential.rows import root_mean_square
+from feasible.workbook.progress import Progress
+from feasible.workbook.results import History
+from feasible.workbook.tables import BudgetTable
+from feasible.workbook.tasks.task import is_kept
+
+PERCENTILES = torch.linspace(0, 1, 101, dtype=torch.float64)
+
+
+class Monitor:
+    """The clock of a run, its history, and its records.
+
+    What the monitor itself needs does not count as time of the run.
+
+    Args:
+        posed: the problem.
+        metric: of the problem.
+        budget: how many epochs or iterations, and how many seconds of processor time.
+        history: is filled.
+        name: of the way.
+        seed: of the run.
+        progress: is told of every row of the history.
+    """
+
+    def __init__(
+        self, posed: Posed, metric: str, budget: BudgetTable, history: History, name: str, seed: int, progress: Progress
+    ) -> None:  # fmt: skip
+        self.posed, self.metric, self.budget, self.history = posed, metric, budget, history
+        self.name, self.seed, self.progress = name, seed, progress
+        self.sections: dict[str, float] = defaultdict(float)
+        """Seconds by what they were spent on."""
+        self._records: dict[str, list[Tensor]] = defaultdict(list)
+        self._before: tuple[int, Tensor] | None = None
+        self._started, self._watching = time.process_time(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Processor time of the run."""
+        return time.process_time() - self._started - self._watching
+
+    @property
+    def seconds_left(self) -> float:
+        """Of the budget."""
+        return (self.budget.seconds or math.inf) - self.seconds
+
+    def epochs(self, model: nn.Module) -> Iterator[int]:
+        """Count 1, 2, … until the budget is used up; the model is looked at after the first ones, then ever rarer."""
+        self.look(model, 0)
+        epoch = 0
+        while epoch < self.budget.epochs and self.seconds_left > 0:
+            epoch += 1
+            yield epoch
+            is_last = epoch == self.budget.epochs or self.seconds_left <= 0
+            if is_kept(epoch) or is_last:
+                self.look(model, epoch)
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Time that is spent on one thing."""
+        started = self.seconds
+        try:
+            yield
+        finally:
+            self.sections[name] += self.seconds - started
+
+    def look(self, model: nn.Module, epoch: int) -> None:
+        """One row of the history, and one of every record."""
+        started, seconds = time.process_time(), self.seconds
+        residual = evaluated(self.posed.held_out, model)
+        row = {
+            "epoch": float(epoch),
+            "seconds": seconds,
+            "train_loss": sum(root_mean_square(evaluated(rows, model)) ** 2 for rows in self.posed.rows),
+            "test_metric": error(self.posed, model, self.metric),
+            "worst_violation": float(residual.abs().max()),
+            "residual": root_mean_square(residual),
+            "output_rms": root_mean_square(predicted(model, *self.posed.test)),
+        }
+        self.history.append(row)
+        self.progress.epoch_finished(self.name, self.seed, epoch, row)
+        self._record(model, epoch, residual)
+        self._watching += time.process_time() - started
+
+    def keep(self, name: str, value: Tensor) -> None:
+        """One more row of a record of the way's own."""
+        self._records[name].append(value.detach().double().clone())
+
+    def records(self) -> dict[str, Tensor]:
+        """Everything that was recorded, the rows of each name stacked."""
+        return {name: torch.stack(rows) for name, rows in self._records.items() if rows}
+
+    def _record(self, model: nn.Module, epoch: int, residual: Tensor) -> None:
+        parameters = list(model.parameters())
+        values = _flat([parameter.detach() for parameter in parameters])
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        self.keep("epochs", torch.tensor(float(epoch)))
+        self.keep("percentiles.residual", _percentiles(residual))
+        self.keep("percentiles.size of the residual", _percentiles(residual.abs()))
+        self.keep("percentiles.parameters", _percentiles(values))
+        self.keep("percentiles.gradients", _percentiles(_flat(gradients)))
+        since, before = self._before or (epoch, values)
+        is_comparable = epoch > since and before.shape == values.shape
+        update = (values - before) / (epoch - since) if is_comparable else values.new_zeros(0)
+        self.keep("percentiles.updates", _percentiles(update))
+        self.keep("predictions", predicted(model, *self.posed.shown.columns))
+        self._before = (epoch, values)
+
+
+def _flat(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([tensor.reshape(-1).double() for tensor in tensors]) if tensors else torch.zeros(0)
+
+
+def _percentiles(values: Tensor) -> Tensor:
+    """101 percentiles; NaN where there are no numbers, or not only finite ones."""
+    values = values.reshape(-1).double()
+    if not len(values) or not bool(values.isfinite().all()):
+        return torch.full_like(PERCENTILES, math.nan)
+    ordered = values.sort().values  # torch.quantile has a limit on its size
+    return ordered[((len(ordered) - 1) * PERCENTILES).round().long()]

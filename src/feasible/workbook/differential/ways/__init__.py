@@ -1,0 +1,16 @@
+"""Ways to solve a differential equation by a network: what ``way`` can name, one a file."""
+
+from typing import TYPE_CHECKING
+
+from feasible.workbook.differential.ways import last_layer, least_squares, steps
+from feasible.workbook.differential.ways.last_layer import *
+from feasible.workbook.differential.ways.least_squares import *
+from feasible.workbook.differential.ways.steps import *
+
+# Each file names what it offers. Type checkers follow the star imports, but no list that is put together.
+if not TYPE_CHECKING:
+    __all__ = [
+        *last_layer.__all__,
+        *least_squares.__all__,
+        *steps.__all__,
+    ]
