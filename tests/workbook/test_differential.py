@@ -83,7 +83,7 @@ def test_an_experiment_survives_its_toml(tmp_path):
         ('"Perceptron", hidden = [8]', '"Perceptrom"', 'unknown network "Perceptrom". Closest: "Perceptron"'),
         ('"LeastSquares"', '"LeastSquare"', 'unknown way "LeastSquare". Closest: "LeastSquares"'),
         ('"AugmentedLagrangian"', '"Augmented"', 'unknown method "Augmented"'),
-        ("epochs = 30", "epochs = 0", "budget.epochs must be at least 1, got 0"),
+        ("epochs = 30", "epochs = 0", "line 13: epochs must be at least 1, got 0"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_in_a_sentence(tmp_path, old, new, message):
