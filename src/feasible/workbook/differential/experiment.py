@@ -26,6 +26,8 @@ class WayTable(Table):
     label: str | None = None
     way: Named
     """A way by its name, or a table of its name and arguments."""
+    equation: dict[str, Any] = Field(default_factory=dict)
+    """Keys of ``equation`` that differ for this row: other points, or conditions that the others do not know of."""
     network: Named | None = None
     """In the place of the experiment's."""
     budget: dict[str, Any] = Field(default_factory=dict)
@@ -54,7 +56,11 @@ class DifferentialExperiment(Plan):
     def definition(self) -> ProblemDefinition:
         """The problem, without its seed."""
         with self.origin.placing(), inside("equation"):
-            definition: ProblemDefinition = build("equation", _classes(problems), self.equation)
+            return self._defined({})
+
+    def _defined(self, own: Mapping[str, Any]) -> ProblemDefinition:
+        common = {"name": self.equation} if isinstance(self.equation, str) else self.equation
+        definition: ProblemDefinition = build("equation", _classes(problems), {**common, **own})
         return definition
 
     def _variant(self, name: str, table: WayTable) -> WayVariant:
@@ -62,9 +68,11 @@ class DifferentialExperiment(Plan):
             way: Way = build("way", _classes(ways), table.way)
         with inside(*(("network",) if table.network is None else ("methods", name, "network"))):
             network: Network = build("network", _classes(networks), table.network or self.network)
+        with inside(*(("methods", name, "equation") if table.equation else ("equation",))):
+            definition = self._defined(table.equation)
         with inside("methods", name, "budget"):
             budget = validate(BudgetTable, {**self.budget.model_dump(), **table.budget})
-        return WayVariant(name, table.label or name, way, network, budget)
+        return WayVariant(name, table.label or name, way, definition, network, budget)
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,7 @@ class WayVariant:
     name: str
     label: str
     way: Way
+    definition: ProblemDefinition
     network: Network
     budget: BudgetTable
 

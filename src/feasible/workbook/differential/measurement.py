@@ -51,23 +51,27 @@ def measured(posed: Posed, model: nn.Module, metric: str, tolerance: float) -> d
         "worst_violation": quantiles[-1],
         "output_rms": output,
         "reference_rms": reference,
-        "diversity": diversity(posed, model),
+        **over_queries(posed, model),
         "unknown": worst_of(abs(float(u.parameter.detach()) / u.truth - 1) for u in posed.unknowns.values()),
         "feasible": residual <= tolerance and output >= COLLAPSED * reference,
         "test_feasible": None,
     }  # fmt: skip
 
 
-def diversity(posed: Posed, model: nn.Module) -> float | None:
-    """How far solutions for other inputs are from their mean, as a share of how far the true ones are.
+def over_queries(posed: Posed, model: nn.Module) -> dict[str, float | None]:
+    """How right, and how different, the solutions for other inputs are.
 
-    1 is right; a network that answers every query alike has 0, whatever its residual.
+    ``query_error`` is their relative L2 error. ``diversity`` is how far they are from their mean, as a share of how far
+    the true ones are: 1 is right; a network that answers every query alike has 0, whatever its residual.
     """
     if not posed.queries:
-        return None
-    x = posed.test[0]
+        return {"query_error": None, "diversity": None}
+    x, true = posed.test[0], torch.stack(list(posed.query_reference))
     found = torch.stack([predicted(model, x, query.expand(len(x), -1)) for query in posed.queries])
-    return _spread(found) / _spread(torch.stack(list(posed.query_reference)))
+    return {
+        "query_error": float((found - true).norm() / true.norm()),
+        "diversity": _spread(found) / _spread(true),
+    }
 
 
 def predicted(model: nn.Module, *columns: Tensor) -> Tensor:

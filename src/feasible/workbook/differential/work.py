@@ -40,7 +40,7 @@ class DifferentialWork:
         )
 
     def _solve(self, variant: WayVariant, seed: int, progress: Progress, history: History) -> RunResult:
-        posed = self.definition.make(seed).to(variant.network.torch_dtype)
+        posed = variant.definition.make(seed).to(variant.network.torch_dtype)
         network = variant.network.build(posed)
         monitor = Monitor(posed, self.metric, variant.budget, history, variant.name, seed, progress)
         model, status = variant.way.solve(posed, network, monitor, torch.Generator().manual_seed(seed))
@@ -91,6 +91,7 @@ class DifferentialWork:
             column("conditions", "conditions", "root mean square of initial and boundary conditions", ".2g"),
             column("data_residual", "data", "root mean square of the data rows", ".2g"),
             column("output_rms", "output", "its root mean square: u = 0 has none", ".3g"),
+            column("query_error", "other inputs", "relative L2 error of the solutions for random inputs", ".2g"),
             column("diversity", "diversity", "spread of the solutions over the inputs, 1 is right", ".2f"),
             column("unknown", "unknown", "relative error of the coefficient that was learned", ".1e"),
             column("seconds", "seconds", "processor time, all included", ".2g"),
