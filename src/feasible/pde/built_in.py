@@ -17,6 +17,7 @@ from feasible.pde.conditions import Condition, Dirichlet, Initial, Neumann, OnPa
 from feasible.pde.domains import Disc, Domain, Face, TimeCylinder
 from feasible.pde.forward_mode import load
 from feasible.pde.samplers import grid
+from feasible.pde.values import known
 
 __all__ = ["Hard", "hard"]
 
@@ -210,13 +211,13 @@ class Hard(nn.Module):
 
             x = grid(self.domain, CHECKED, condition.part, dtype=torch.float64)
             single = condition if condition.component is None else first_component(condition)
-            off = single.residual(lift, x).abs()
-            size = 1 + float(single.known(x).abs().max()) / condition.scale
+            off = single.raw(lift, x).abs()
+            size = 1 + float(known(single.name, single.value, x, (), 1).abs().max())
             if not bool((off <= 1e-6 * size).all()):
                 row = int(off.amax(1).argmax())
                 raise ValueError(
                     f"hard: {condition.name} conflicts with another condition where they meet, by "
-                    f"{float(off.max()) * condition.scale:.2g} at {x[row].tolist()}.\n"
+                    f"{float(off.max()):.2g} at {x[row].tolist()}.\n"
                     "  Mend the values, or require one of them instead of building it in (check=False keeps the last)."
                 )
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, final
 
 import torch
 from torch import Tensor
 
 from feasible.pde.differentiation import derivatives
 from feasible.pde.domains import Domain
-from feasible.pde.samplers import grid
+from feasible.pde.inputs import as_inputs, check_rows, equal_rows, matched, repeated, row_count, taken
+from feasible.pde.samplers import grid, sobol
+from feasible.pde.values import Value, is_by_row, known
 
-__all__ = ["Anchor", "Condition", "Dirichlet", "Initial", "Neumann", "Periodic", "Robin"]
+__all__ = ["Condition", "Dirichlet", "Initial", "Neumann", "Periodic", "Robin"]
 
 Model = Callable[..., Tensor]
-Value = float | Tensor | Callable[..., Tensor | float]
-"""A number, a tensor with one entry for each component, or a function of ``(x, *inputs)``."""
+Scale = float | Callable[..., Tensor | float]
 POINTS = 33
 """Points along each direction of a part, where none are handed in."""
 
@@ -30,8 +32,11 @@ class Condition(ABC):
     ``minimize`` and ``project_parameters``, and rows for ``optim.LevenbergMarquardt``.
     """
 
-    scale: float
+    scale: Scale
     """What the rows are divided by."""
+    inputs: Sequence[Any]
+    """What the model takes beside x at the condition's own points, one row for each; empty: nothing, or in a
+    ``System`` what the system says."""
 
     @property
     @abstractmethod
@@ -41,6 +46,28 @@ class Condition(ABC):
     @abstractmethod
     def points(self, like: Tensor | None = None) -> Tensor:
         """Where the rows are taken if nothing else is said, (n, dim)."""
+
+    @abstractmethod
+    def placed(self, like: Tensor | None, inputs: Sequence[Any] = ()) -> tuple[Tensor, tuple[Any, ...]]:
+        """The points of the rows with their inputs.
+
+        Args:
+            like: a tensor whose dtype and device they have.
+            inputs: for a condition that has none of its own.
+
+        Raises:
+            ValueError: inputs and points do not fit.
+        """
+
+    @abstractmethod
+    def drawn(
+        self, like: Tensor, inputs: Sequence[Any], count: int, generator: torch.Generator
+    ) -> tuple[Tensor, tuple[Any, ...]]:
+        """Random points of the same part, and random rows of its own inputs, or of these if it has none."""
+
+    @abstractmethod
+    def alone(self, inputs: Sequence[Any], row: int) -> Self:
+        """The condition on the one function that belongs to a row of inputs."""
 
     @abstractmethod
     def raw(self, model: Model, x: Tensor, *inputs: Any) -> Tensor:
@@ -55,13 +82,15 @@ class Condition(ABC):
             inputs: one row for each point.
 
         Raises:
-            ValueError: points lie elsewhere, or a value has another shape.
+            ValueError: points lie elsewhere, or a value or an input has another shape.
         """
-        return self.raw(model, x, *inputs) / self.scale
+        check_rows(self.name, x, inputs)
+        return self.raw(model, x, *inputs) / (self.scale(x, *inputs) if callable(self.scale) else self.scale)
 
     def __call__(self, model: Model) -> Tensor:
         """The rows at the condition's own points."""
-        return self.residual(model, self.points(like_of(model)))
+        x, inputs = self.placed(like_of(model))
+        return self.residual(model, x, *inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +101,20 @@ class OnPart(Condition):
     part: str
     value: Value = 0.0
     component: int | None = None
-    scale: float = 1.0
+    scale: Scale = 1.0
+    at: Tensor | None = field(default=None, kw_only=True)
+    inputs: Sequence[Any] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         self.domain.check_part(self.part)
-        if not 0 < self.scale < float("inf"):
-            raise ValueError(f"{self.name}: scale must be positive and finite, got {self.scale!r}.")
+        check_scale(self.name, self.scale)
+        object.__setattr__(self, "inputs", as_inputs(self.name, self.inputs))
+        if self.at is not None:
+            self.check(self.at)
+            check_rows(self.name, self.at, self.inputs)
+        count = row_count(self.inputs) if self.at is None else len(self.at)
+        if isinstance(self.value, Tensor) and self.value.dim() == 1 and len(self.value) == count:
+            object.__setattr__(self, "value", self.value[:, None])
 
     @property
     def name(self) -> str:
@@ -86,9 +123,46 @@ class OnPart(Condition):
         return f"{type(self).__name__}({self.part}{which})"
 
     def points(self, like: Tensor | None = None) -> Tensor:
-        """A regular grid on the part."""
+        """Its own, or a regular grid on the part."""
+        if self.at is not None:
+            return self.at if like is None else self.at.to(like.device, like.dtype)
         points = grid(self.domain, POINTS, self.part, dtype=None if like is None else like.dtype)
         return points if like is None else points.to(like.device)
+
+    def placed(self, like: Tensor | None, inputs: Sequence[Any] = ()) -> tuple[Tensor, tuple[Any, ...]]:
+        """Its own points or, for each row of inputs, one Sobol point of the part."""
+        given = matched(self.inputs or inputs, like)
+        count = row_count(given)
+        if count is None or self.at is not None:
+            x = self.points(like)
+            check_rows(self.name, x, given)
+            return x, given
+        dtype = torch.get_default_dtype() if like is None else like.dtype
+        if self.domain.dim == 1:
+            x = self.domain.part_from_unit(self.part, torch.empty(count, 0, dtype=dtype))
+        else:
+            x = sobol(self.domain, count, self.part, dtype=dtype)
+        return x if like is None else x.to(like.device), given
+
+    def drawn(
+        self, like: Tensor, inputs: Sequence[Any], count: int, generator: torch.Generator
+    ) -> tuple[Tensor, tuple[Any, ...]]:
+        """Points of even density; of values that were given row by row, the rows that were given."""
+        if isinstance(self.value, Tensor) and is_by_row(self.value):
+            return self.placed(like, inputs)
+        unit = torch.rand(count, self.domain.dim - 1, generator=generator, dtype=like.dtype)
+        given = matched(self.inputs or inputs, like)
+        rows = torch.randint(row_count(given) or 1, (count,), generator=generator)
+        return self.domain.part_from_unit(self.part, unit).to(like.device), taken(given, rows)
+
+    def alone(self, inputs: Sequence[Any], row: int) -> Self:
+        """All of its points with the same inputs; of values that were given row by row, those with these inputs."""
+        if isinstance(self.value, Tensor) and is_by_row(self.value):
+            x, given = self.placed(None, inputs)
+            same = equal_rows(given, inputs, row)
+            return replace(self, value=self.value[same], at=x[same], inputs=taken(given, same))
+        x = replace(self, at=None, inputs=()).points()
+        return replace(self, at=x, inputs=repeated(inputs, row, len(x)))
 
     def check(self, x: Tensor) -> None:
         """Raise where points are not on the part.
@@ -96,23 +170,37 @@ class OnPart(Condition):
         Raises:
             ValueError: they are not.
         """
-        self.domain.require(x)
-        face = self.domain.face(self.part)
-        if face is not None:
-            off = (x[:, face.axis] - face.value).abs()
-            slack = 8 * torch.finfo(x.dtype).eps * max(abs(face.value), self.domain.length)
-            if bool((off > slack).any()):
-                raise ValueError(
-                    f"{self.name}: {int((off > slack).sum())} of {len(x)} points are not on the part {self.part!r}."
-                )
+        off = self.domain.distance_to(self.part, self.domain.require(x))
+        slack = self.domain.slack(x.dtype)
+        if bool((off > slack).any()):
+            raise ValueError(
+                f"{self.name}: {int((off > slack).sum())} of {len(x)} points are not on the part {self.part!r}."
+            )
 
     def picked(self, rows: Tensor) -> Tensor:
-        """The component that is meant, or all."""
-        return rows if self.component is None else rows[:, self.component : self.component + 1]
+        """The component that is meant, or all.
 
-    def known(self, x: Tensor, *inputs: Any) -> Tensor:
-        """The given value, (n, 1) or (n, components)."""
-        return known(self.name, self.value, x, inputs)
+        Raises:
+            ValueError: the model has no such component.
+        """
+        return picked(self.name, rows, self.component)
+
+    def off(self, rows: Tensor, x: Tensor, inputs: Sequence[Any]) -> Tensor:
+        """What was computed minus the given value, (n, components)."""
+        return rows - known(self.name, self.value, x, inputs, rows.shape[1])
+
+
+def picked(name: str, rows: Tensor, component: int | None) -> Tensor:
+    """One column, or all.
+
+    Raises:
+        ValueError: there is no such column.
+    """
+    if component is None:
+        return rows
+    if not 0 <= component < rows.shape[1]:
+        raise ValueError(f"{name}: the model has {rows.shape[1]} components, 0 to {rows.shape[1] - 1}.")
+    return rows[:, component : component + 1]
 
 
 @final
@@ -123,23 +211,31 @@ class Dirichlet(OnPart):
     Args:
         domain: whose boundary it is.
         part: by name.
-        value: g: a number, a tensor with one entry for each component, or a function of ``(x, *inputs)``.
+        value: g: a number, a tensor with one entry for each component or one row for each point, or a function of
+            ``(x, *inputs)``.
         component: the output that is meant; ``None``: all.
-        scale: what the rows are divided by.
+        scale: what the rows are divided by: a number, or a function of ``(x, *inputs)``, (n, 1).
+        at: points of the part, (n, dim); ``None``: a regular grid, and with inputs a Sobol point for each row.
+        inputs: of a model u(x; a, b, …): what it takes beside x, (n, …) each. In a ``System`` with inputs a condition
+            without any holds for those of the system.
 
     Raises:
-        ValueError: the domain has no such part, or the scale is not positive.
+        ValueError: the domain has no such part, points are not on it, the scale is not positive, or rows do not fit.
 
     >>> from feasible.pde import Interval
     >>> Dirichlet(Interval(0, 1), "right", 3.0)(lambda x: 2 * x)
     tensor([[-1.]])
+    >>> a = torch.tensor([[1.0], [2.0]])
+    >>> Dirichlet(Interval(0, 1), "right", lambda x, a: a, inputs=[a])(lambda x, a: 2 * a * x)
+    tensor([[1.],
+            [2.]])
     """
 
     def raw(self, model: Model, x: Tensor, *inputs: Any) -> Tensor:
         """``u − g``."""
         self.check(x)
         u = derivatives(model, x, *inputs)
-        return self.picked(u.value) - self.known(x, *inputs)
+        return self.off(self.picked(u.value), x, inputs)
 
 
 @final
@@ -157,7 +253,7 @@ class Neumann(OnPart):
     def raw(self, model: Model, x: Tensor, *inputs: Any) -> Tensor:
         """``∂u/∂n − g``."""
         self.check(x)
-        return self.picked(self.slope(model, x, *inputs)[1]) - self.known(x, *inputs)
+        return self.off(self.picked(self.slope(model, x, *inputs)[1]), x, inputs)
 
     def slope(self, model: Model, x: Tensor, *inputs: Any) -> tuple[Tensor, Tensor]:
         """The value and the derivative along the normal."""
@@ -193,11 +289,18 @@ class Robin(OnPart):
     alpha: float = 1.0
     beta: float = 1.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (math.isfinite(self.alpha) and math.isfinite(self.beta)) or self.alpha == self.beta == 0:
+            raise ValueError(
+                f"{self.name}: alpha and beta must be finite and not both 0, got {self.alpha!r} and {self.beta!r}."
+            )
+
     def raw(self, model: Model, x: Tensor, *inputs: Any) -> Tensor:
         """``α u + β ∂u/∂n − g``."""
         self.check(x)
         value, slope = value_and_slope(self.domain, self.part, model, x, *inputs)
-        return self.picked(self.alpha * value + self.beta * slope) - self.known(x, *inputs)
+        return self.off(self.picked(self.alpha * value + self.beta * slope), x, inputs)
 
 
 @final
@@ -280,84 +383,17 @@ class Initial(OnPart):
         """``∂ᵏu/∂tᵏ − g``."""
         self.check(x)
         u = derivatives(model, x, *inputs)
-        return self.picked(u.partial((u.dim - 1,) * self.order)) - self.known(x, *inputs)
+        return self.off(self.picked(u.partial((u.dim - 1,) * self.order)), x, inputs)
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Anchor(Condition):
-    """``u(x) = y`` at given points: measured data, or the one value that fixes a constant.
-
-    Args:
-        x: (n, dim).
-        y: (n,) or (n, components).
-        component: the output that is meant; ``None``: all.
-        scale: what the rows are divided by.
-        domain: where the points must lie; ``None``: anywhere.
+def check_scale(name: str, scale: Scale) -> None:
+    """Raise where a scale that is a number is not positive and finite.
 
     Raises:
-        ValueError: shapes do not fit, or a point lies outside.
-
-    >>> Anchor(torch.tensor([[0.5]]), torch.tensor([1.0]))(lambda x: 4 * x)
-    tensor([[1.]])
+        ValueError: it is not.
     """
-
-    x: Tensor
-    y: Tensor
-    component: int | None = None
-    scale: float = 1.0
-    domain: Domain | None = None
-
-    def __post_init__(self) -> None:
-        if self.x.dim() != 2 or self.y.dim() not in (1, 2) or len(self.y) != len(self.x):
-            raise ValueError(
-                "Anchor: expected x of shape (n, dim) and y of shape (n,) or (n, components), got "
-                f"{tuple(self.x.shape)} and {tuple(self.y.shape)}."
-            )
-        if not 0 < self.scale < float("inf"):
-            raise ValueError(f"Anchor: scale must be positive and finite, got {self.scale!r}.")
-        if self.domain is not None:
-            self.domain.require(self.x)
-
-    @property
-    def name(self) -> str:
-        """The number of points."""
-        return f"Anchor({len(self.x)} points)"
-
-    def points(self, like: Tensor | None = None) -> Tensor:
-        """Its own."""
-        return self.x if like is None else self.x.to(like.device, like.dtype)
-
-    def raw(self, model: Model, x: Tensor, *inputs: Any) -> Tensor:
-        """``u − y``; x must be the anchor's own."""
-        if len(x) != len(self.x):
-            raise ValueError(f"Anchor: expected its own {len(self.x)} points, got {len(x)}.")
-        rows = derivatives(model, x, *inputs).value
-        rows = rows if self.component is None else rows[:, self.component : self.component + 1]
-        y = self.y.to(rows.device, rows.dtype)
-        return rows - (y[:, None] if y.dim() == 1 else y)
-
-
-def known(name: str, value: Value, x: Tensor, inputs: tuple[Any, ...]) -> Tensor:
-    """A given value at these points, (n, 1), (1, m) or (n, m).
-
-    Raises:
-        ValueError: it has another shape.
-    """
-    given = value(x, *inputs) if callable(value) and not isinstance(value, Tensor) else value
-    if not isinstance(given, Tensor):
-        return torch.as_tensor(given, dtype=x.dtype, device=x.device).reshape(1, -1)
-    given = given.to(x.device, x.dtype)
-    if callable(value) and given.dim() == 1 and len(given) == len(x):
-        return given[:, None]
-    if given.dim() <= 1:
-        return given.reshape(1, -1)
-    if given.dim() == 2 and len(given) in (1, len(x)):
-        return given
-    raise ValueError(
-        f"{name}: the value must be a number, one for each component, or (n,) or (n, components) for {len(x)} points; "
-        f"got the shape {tuple(given.shape)}."
-    )
+    if not callable(scale) and not 0 < scale < math.inf:
+        raise ValueError(f"{name}: scale must be positive and finite, got {scale!r}.")
 
 
 def like_of(model: object) -> Tensor | None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import jacfwd
 
 from feasible.pde.conditions import Condition, OnPart
 from feasible.pde.domains import Domain
 from feasible.pde.equations import Equation
 from feasible.pde.forward_mode import load
+from feasible.pde.inputs import matched, repeated, row_count
 from feasible.pde.samplers import sobol
 
 __all__ = ["Diagnosis"]
@@ -44,7 +46,7 @@ class Diagnosis:
     constants: tuple[tuple[float, ...], ...] = ()
     """Constants that satisfy all rows, component by component."""
     rank: int | None = None
-    """Numerical rank of the rows over the basis; ``None``: the equation is not linear."""
+    """Numerical rank of the rows over the basis; ``None``: a nonlinear equation, and no model to linearise around."""
     size: int | None = None
     """The number of functions in the basis."""
     smallest: float | None = None
@@ -62,24 +64,18 @@ def diagnosis(
     inputs: Sequence[Any],
     tol: float,
     seed: int,
+    model: Model | None,
+    row: int,
 ) -> Diagnosis:
     """See ``System.diagnose``."""
-    dim = min(domain.dim, 3)
-    points = sobol(domain, POINTS[dim] if not inputs else len(inputs[0]), seed=seed, dtype=torch.float64)
-    given = [each.double() if isinstance(each, Tensor) else each for each in inputs]
-
-    def rows(model: Model) -> list[Tensor]:
-        inside = equation(model, points, *given)
-        beside = [condition.residual(model, condition.points(points)) for condition in conditions]
-        return [block.reshape(-1) for block in (inside, *beside)]
-
     load()
+    rows, _, _ = one_problem(equation, domain, conditions, inputs, seed, row)
     constants = solving_constants(rows, equation.outputs, CONSTANT)
     findings = [constant_sentence(values) for values in constants]
-    if not equation.linear:
+    if not equation.linear and model is None:
         return Diagnosis(tuple(findings), tuple(constants))
-    basis = Basis(domain, equation.outputs, points, seed)
-    linear = Linear(rows, basis)
+    basis = Basis(domain, equation.outputs, seed)
+    linear = Linear(rows, basis, None if equation.linear else in_double(model))
     names = [condition.name for condition in conditions]
     nulls = linear.null_functions(tol)
     findings += [null_sentence(nulls, linear.smallest, domain, conditions)] if nulls else []
@@ -94,6 +90,41 @@ def diagnosis(
             f"the conditions conflict: no smooth function satisfies all rows, {where} is missed by {miss:.2g}."
         )
     return Diagnosis(tuple(findings), tuple(constants), linear.rank(tol), basis.size, linear.smallest)
+
+
+def one_problem(
+    equation: Equation,
+    domain: Domain,
+    conditions: Sequence[Condition],
+    inputs: Sequence[Any],
+    seed: int,
+    row: int,
+) -> tuple[Rows, Tensor, tuple[Any, ...]]:
+    """The rows of the one function that belongs to a row of inputs, in double precision; its points and inputs.
+
+    Raises:
+        ValueError: there is no such row.
+    """
+    count = row_count(inputs)
+    if count is not None and not -count <= row < count:
+        raise ValueError(f"diagnose: expected a row of inputs from 0 to {count - 1}, got {row!r}.")
+    points = sobol(domain, POINTS[min(domain.dim, 3)], seed=seed, dtype=torch.float64)
+    given = repeated(matched(inputs, points), row, len(points))
+    alone = [condition.alone(inputs, row) if inputs else condition for condition in conditions]
+    placed = [each.placed(points) for each in alone]
+
+    def rows(model: Model) -> list[Tensor]:
+        found = [equation(model, points, *given).reshape(-1)]
+        for condition, (x, own) in zip(alone, placed, strict=True):
+            found.append(condition.residual(model, x, *own).reshape(-1))
+        return found
+
+    return rows, points, given
+
+
+def in_double(model: Any) -> Any:
+    """The model, a module as a copy in double precision."""
+    return copy.deepcopy(model).double() if isinstance(model, nn.Module) else model
 
 
 def solving_constants(rows: Rows, outputs: int, tol: float) -> list[tuple[float, ...]]:
@@ -122,12 +153,16 @@ def solving_constants(rows: Rows, outputs: int, tol: float) -> list[tuple[float,
 
 def constant_sentence(values: tuple[float, ...]) -> str:
     """What a constant solution means."""
-    shown = ", ".join(f"{value:g}" for value in values)
-    shown = shown if len(values) == 1 else f"({shown})"
     return (
-        f"the constant u ≡ {shown} satisfies the equation and all conditions: training tends to find it. "
+        f"the constant u ≡ {shown(values)} satisfies the equation and all conditions: training tends to find it. "
         "Add initial or boundary values, or anchors, that it violates."
     )
+
+
+def shown(values: tuple[float, ...]) -> str:
+    """A constant, component by component."""
+    text = ", ".join(f"{value:g}" for value in values)
+    return text if len(values) == 1 else f"({text})"
 
 
 def null_sentence(count: int, smallest: float, domain: Domain, conditions: Sequence[Condition]) -> str:
@@ -151,7 +186,7 @@ def null_sentence(count: int, smallest: float, domain: Domain, conditions: Seque
 class Basis:
     """Smooth functions, orthonormal on the domain: random waves, with those left out that the others make up."""
 
-    def __init__(self, domain: Domain, outputs: int, points: Tensor, seed: int) -> None:
+    def __init__(self, domain: Domain, outputs: int, seed: int) -> None:
         dim = min(domain.dim, 3)
         generator = torch.Generator().manual_seed(seed)
         count = FEATURES[dim]
@@ -178,13 +213,19 @@ class Basis:
 
 
 class Linear:
-    """The rows of a linear problem over a basis, ``R c + r₀``, and its singular values."""
+    """The rows of a problem over a basis, ``R c + r₀``, and its singular values.
 
-    def __init__(self, rows: Rows, basis: Basis) -> None:
+    Args:
+        rows: of the problem.
+        basis: the functions.
+        around: what a nonlinear problem is linearised around; ``None``: 0.
+    """
+
+    def __init__(self, rows: Rows, basis: Basis, around: Model | None = None) -> None:
         start = torch.zeros(basis.size, dtype=torch.float64)
 
         def weighed(coefficients: Tensor) -> tuple[Tensor, ...]:
-            blocks = rows(basis.model(coefficients))
+            blocks = rows(moved(around, basis.model(coefficients)))
             return tuple(block / math.sqrt(max(len(block), 1)) for block in blocks)
 
         self.right = [block * math.sqrt(max(len(block), 1)) for block in weighed(start)]
@@ -223,3 +264,15 @@ class Linear:
         misses = [float(torch.linalg.vector_norm(each)) for each in rest]
         largest = max(misses)
         return largest, misses.index(largest)
+
+
+def moved(around: Model | None, step: Model) -> Model:
+    """A function, and a step away from it."""
+    if around is None:
+        return step
+
+    def sum_of_both(x: Tensor, *inputs: Any) -> Tensor:
+        value = around(x, *inputs)
+        return (value if value.ndim == 2 else value.unsqueeze(1)) + step(x)
+
+    return sum_of_both

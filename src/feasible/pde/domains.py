@@ -82,9 +82,12 @@ class Domain(ABC):
             tol: how far outside still counts; ``None``: a few rounding errors.
         """
         self._check(x)
+        return self._excess(x) <= (self.slack(x.dtype) if tol is None else tol)
+
+    def slack(self, dtype: torch.dtype) -> float:
+        """A few rounding errors of its coordinates."""
         largest = max(abs(corner) for corners in self.bounds for corner in corners)
-        slack = 8 * torch.finfo(x.dtype).eps * max(largest, self.length) if tol is None else tol
-        return self._excess(x) <= slack
+        return 8 * torch.finfo(dtype).eps * max(largest, self.length)
 
     def require(self, x: Tensor) -> Tensor:
         """The points, if all are in the domain.
@@ -125,6 +128,11 @@ class Domain(ABC):
         """The fixed coordinate of a part; ``None`` where the part is curved."""
         self.check_part(part)
         return None
+
+    def distance_to(self, part: str, x: Tensor) -> Tensor:
+        """How far points of the domain are from the surface that a part lies on, (n,)."""
+        face = self.face(part)
+        return self._excess(x).abs() if face is None else (x[:, face.axis] - face.value).abs()
 
     def check_part(self, part: str) -> None:
         """Raise where the boundary has no such part.
@@ -387,6 +395,10 @@ class TimeCylinder(Domain):
         if part in ("start", "end"):
             return Face(self.space.dim, self.bounds[part == "end"][-1], 1.0 if part == "end" else -1.0)
         return self.space.face(part)
+
+    def distance_to(self, part: str, x: Tensor) -> Tensor:
+        """That in space, or in time."""
+        return super().distance_to(part, x) if self.face(part) else self.space.distance_to(part, x[:, :-1])
 
     def from_unit(self, unit: Tensor) -> Tensor:
         """Space and time each for itself."""

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from feasible.pde.differentiation import Derivatives, Wanted, derivatives
+from feasible.pde.differentiation import Derivatives, Wanted, check_points, derivatives
+from feasible.pde.inputs import check_rows
 
 __all__ = ["Coefficient", "Equation"]
 
@@ -66,7 +67,13 @@ class Equation(ABC):
         return self.raw(u, x, *inputs) / self.scale(x, *inputs)
 
     def __call__(self, model: Callable[..., Tensor], x: Tensor, *inputs: Any) -> Tensor:
-        """The residual of a model, (n, equations), from one pass."""
+        """The residual of a model, (n, equations), from one pass.
+
+        Raises:
+            ValueError: inputs are not one row for each point.
+        """
+        check_points(x, self.name)
+        check_rows(self.name, x, inputs)
         u = derivatives(model, x, *inputs, wanted=self.wanted(x.shape[1]))
         return self.residual(u, x, *inputs)
 
@@ -125,6 +132,10 @@ def check_positive(name: str, what: str, value: Any) -> None:
         ValueError: it is not.
         TypeError: it is neither a number, a tensor nor a function.
     """
+    if isinstance(value, Tensor) and not value.requires_grad:  # what is learned may pass through anything
+        if not bool((value.isfinite() & (value > 0)).all()):
+            raise ValueError(f"{name}: {what} must be positive and finite, got a tensor with other entries.")
+        return
     if isinstance(value, Tensor) or callable(value):
         return
     if not isinstance(value, (int, float)):
