@@ -52,7 +52,7 @@ def measured(posed: Posed, model: nn.Module, metric: str, tolerance: float) -> d
         "output_rms": output,
         "reference_rms": reference,
         **over_queries(posed, model),
-        "unknown": worst_of(abs(float(u.parameter.detach()) / u.truth - 1) for u in posed.unknowns.values()),
+        "unknown": worst_of(abs(float(getattr(model, name)) / u.truth - 1) for name, u in posed.unknowns.items()),
         "feasible": residual <= tolerance and output >= COLLAPSED * reference,
         "test_feasible": None,
     }  # fmt: skip

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from feasible import pde
+from feasible.workbook.differential.checks import above_zero, at_least
 from feasible.workbook.differential.problems.problem import Posed, ProblemDefinition, Shown
 from feasible.workbook.differential.problems.systems import rows_of_system
 
@@ -31,6 +32,10 @@ class HelmholtzLine(ProblemDefinition):
     points: int = 200
     test_points: int = 1001
 
+    def __post_init__(self) -> None:
+        above_zero(self, "k")
+        at_least(self, points=2, test_points=2)
+
     def make(self, seed: int) -> Posed:
         """The same points for all seeds."""
         line = pde.Interval(0.0, 1.0)
@@ -45,10 +50,11 @@ class HelmholtzLine(ProblemDefinition):
         )
         x = pde.grid(line, self.test_points, dtype=torch.float64)
         rows, held_out = rows_of_system(system, seed)
-        shown = Shown((x,), [("x", x[:, 0])], self._solution(x))
-        return Posed(rows, held_out, (x,), self._solution(x), line, shown, is_linear=True)
+        shown = Shown((x,), [("x", x[:, 0])], self.solution(x))
+        return Posed(rows, held_out, (x,), self.solution(x), line, shown, is_linear=True)
 
-    def _solution(self, x: Tensor) -> Tensor:
+    def solution(self, x: Tensor, *inputs: Tensor) -> Tensor:
+        """``(1 + x) sin kx + x²``."""
         return (1 + x) * torch.sin(self.k * x) + x**2
 
     def _source(self, x: Tensor) -> Tensor:

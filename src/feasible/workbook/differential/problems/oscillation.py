@@ -102,6 +102,10 @@ class Oscillation(ProblemDefinition):
             query_reference=[oscillation(test, query.expand(len(test), -1)) for query in queries],
         )
 
+    def solution(self, x: Tensor, *inputs: Tensor) -> Tensor:
+        """``A sin(2πf x + φ)``."""
+        return oscillation(x, *inputs)
+
     def _labelled(self, generator: torch.Generator) -> Columns:
         """Random x at every node of the grid over (A, f, φ), or a part of them."""
         axes = [

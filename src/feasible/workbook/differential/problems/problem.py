@@ -11,14 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from feasible.pde import Domain
+from feasible.sets import Set
 from feasible.workbook.differential.rows import Columns, Kind, Rows
 
 
 class Unknown(NamedTuple):
-    """A coefficient that is learned with the solution."""
+    """A coefficient that is learned with the solution: a parameter of the network, one number."""
 
-    parameter: nn.Parameter
     truth: float
+    set: Set
+    """What is known of it."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Posed:
     query_reference: Sequence[Tensor] = ()
     """The solutions there at the points of ``test``."""
     unknowns: Mapping[str, Unknown] = field(default_factory=dict)
+    """By the names that ``built_in`` gives them."""
 
     def of_kind(self, *kinds: Kind) -> list[Rows]:
         """The rows of these kinds."""
@@ -86,6 +89,13 @@ class ProblemDefinition(ABC):
     @abstractmethod
     def make(self, seed: int) -> Posed:
         """The problem with the points that belong to this seed, in float64."""
+
+    @abstractmethod
+    def solution(self, x: Tensor, *inputs: Tensor) -> Tensor:
+        """What is to be found, (n, m), at points (n, d): by means that have nothing to do with networks.
+
+        It can be differentiated, so that it can be put into the problem's own rows.
+        """
 
     def facts(self) -> Mapping[str, Any]:
         """What the page says of it."""
