@@ -45,6 +45,7 @@ class DifferentialWork:
         monitor = Monitor(posed, self.metric, variant.budget, history, variant.name, seed, progress)
         model, status = variant.way.solve(posed, network, monitor, torch.Generator().manual_seed(seed))
         seconds = monitor.seconds
+        posed = posed.to(next(model.parameters()).dtype)  # some ways end in a higher precision
         model.zero_grad()
         measurements = {
             **measured(posed, model, self.metric, self.experiment.tolerance),

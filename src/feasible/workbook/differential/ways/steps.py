@@ -36,6 +36,8 @@ class Steps(Way):
         weight: of the mean squared equation and condition rows in the loss, where no method is given; 0: only data.
         by: a method for equation and condition rows in the place of the weight.
         per: ``"value"``: a multiplier for each row (all rows in every step); ``"sample"``: one for all.
+        reduction: with one multiplier for all, of the rows' distances: ``"mean"``, the p of a p-mean, or ``"huber"``.
+        data_weight: of the mean squared data rows; 0: only the equation and its conditions.
         batch_size: rows of each kind in a step; ``None``: all.
 
     Raises:
@@ -47,6 +49,8 @@ class Steps(Way):
     weight: float = 1.0
     by: Method | None = None
     per: Literal["value", "sample"] = "sample"
+    reduction: str | float = "mean"
+    data_weight: float = 1.0
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
@@ -59,7 +63,7 @@ class Steps(Way):
         problem = self._problem(posed, network)
         optimizer = problem.attach(self._make(network))
         for _ in monitor.epochs(network):
-            for batch in self._batches(posed, generator):
+            for batch in batches(posed, self.batch_size, generator):
                 self._step(batch, network, problem, optimizer, monitor)
         problem.finish()
         return Solved(network, "encouraged" if self.by is None else type(self.by).__name__)
@@ -68,7 +72,8 @@ class Steps(Way):
         problem = fs.Problem(network)
         if self.by is not None:
             for rows in posed.of_kind("equation", "condition"):
-                problem.require(identifier(rows.name), fs.Equal(0.0), by=self.by, per=self.per)
+                name = identifier(rows.name)
+                problem.require(name, fs.Equal(0.0), by=self.by, per=self.per, reduction=self.reduction)
         return problem
 
     def _make(self, network: nn.Module) -> torch.optim.Optimizer:
@@ -78,19 +83,6 @@ class Steps(Way):
             rate["line_search_fn"] = "strong_wolfe"  # without it the first steps diverge
         made: torch.optim.Optimizer = getattr(module, self.optimizer)(network.parameters(), **rate)
         return made
-
-    def _batches(self, posed: Posed, generator: torch.Generator) -> Iterator[Batch]:
-        """All rows at once, or every kind in as many parts as the longest of them needs."""
-        if self.batch_size is None:
-            yield [(rows, None) for rows in posed.rows]
-            return
-        steps = math.ceil(max(len(rows) for rows in posed.rows) / self.batch_size)
-        orders = [torch.randperm(len(rows), generator=generator) for rows in posed.rows]
-        for step in range(steps):
-            yield [
-                (rows, order[(torch.arange(self.batch_size) + step * self.batch_size) % len(order)])
-                for rows, order in zip(posed.rows, orders, strict=True)
-            ]
 
     def _step(
         self, batch: Batch, network: nn.Module, problem: fs.Problem, optimizer: torch.optim.Optimizer, monitor: Monitor
@@ -111,9 +103,23 @@ class Steps(Way):
         required: dict[str, Tensor] = {}
         for rows, index in batch:
             if rows.kind == "data":
-                task = task + rows(network, index).square().mean()
+                task = task + self.data_weight * rows(network, index).square().mean()
             elif self.by is not None:
                 required[identifier(rows.name)] = rows(network, index)
             elif self.weight:
                 task = task + self.weight * rows(network, index).square().mean()
         return problem.loss(task, **required)
+
+
+def batches(posed: Posed, size: int | None, generator: torch.Generator) -> Iterator[Batch]:
+    """An epoch: all rows at once, or every kind in as many parts as the longest of them needs."""
+    if size is None:
+        yield [(rows, None) for rows in posed.rows]
+        return
+    steps = math.ceil(max(len(rows) for rows in posed.rows) / size)
+    orders = [torch.randperm(len(rows), generator=generator) for rows in posed.rows]
+    for step in range(steps):
+        yield [
+            (rows, order[(torch.arange(size) + step * size) % len(order)])
+            for rows, order in zip(posed.rows, orders, strict=True)
+        ]
