@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ from feasible.workbook.errors import inside
 from feasible.workbook.origin import Origin
 from feasible.workbook.plan import Plan, check_method_names
 from feasible.workbook.rules import build
-from feasible.workbook.tables import BudgetTable, Named, Positive, Table
+from feasible.workbook.tables import BudgetTable, Named, Positive, QuickTable, Table
 from feasible.workbook.validation import validate
 
 
@@ -34,14 +34,35 @@ class WayTable(Table):
     """Keys of ``[budget]`` that differ for this row: ``epochs`` and ``seconds``."""
 
 
+class EquationQuickTable(QuickTable):
+    """``[quick]``: the budget of a first look, for every row, and a smaller problem."""
+
+    equation: dict[str, Any] = Field(default_factory=dict)
+    """Keys of ``equation`` that differ, in every row."""
+
+
 class DifferentialExperiment(Plan):
     """A TOML file: an equation, a network, the ways to compare, and how many epochs or seconds each may use."""
 
     equation: Named
     network: Named = "Perceptron"
     methods: dict[str, WayTable] = Field(min_length=1)
+    quick: EquationQuickTable = EquationQuickTable()
     tolerance: Positive = 1e-3
     """A solution obeys whose nondimensional residual at points not trained on has no larger root mean square."""
+
+    def quickened(self) -> Self:
+        """The same experiment with the budget of ``[quick]``, which goes before those of single rows."""
+        methods = {
+            name: table.model_copy(
+                update={
+                    "equation": {**table.equation, **self.quick.equation},
+                    "budget": {key: value for key, value in table.budget.items() if key != "epochs"},
+                }
+            )
+            for name, table in self.methods.items()
+        }
+        return super().quickened().model_copy(update={"methods": methods})
 
     def tables(self) -> dict[str, Any]:
         """All tables; methods without their defaults."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from feasible import pde
+from feasible.workbook.differential.checks import above_zero, at_least
 from feasible.workbook.differential.networks.network import Network, Sine, activation
 from feasible.workbook.differential.problems.oscillation import HIGH, LOW
 from feasible.workbook.differential.problems.problem import Posed
@@ -41,6 +42,10 @@ class Rescaled(Network):
 
     hidden: tuple[int, ...] = (50,) * 5
     activation: str = "silu"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, hidden=1)
 
     def build(self, posed: Posed) -> nn.Module:
         """With torch's own initialisation."""
@@ -89,6 +94,11 @@ class Oscillator(Network):
     first_scale: float = 3.0
     product: bool = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, hidden=1)
+        above_zero(self, "first_scale")
+
     def build(self, posed: Posed) -> nn.Module:
         """With torch's own initialisation, but for the first layer's scale."""
         _check(self, posed)
@@ -122,6 +132,14 @@ class Waves(Network):
 
     features: int = 3000
     bandwidths: tuple[float, ...] = (38.0, 8.0, 1.2)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, features=1)
+        above_zero(self, "bandwidths")
+        if len(self.bandwidths) != len(HALVES):
+            message = f"bandwidths must be three numbers, for x, f and φ; got {len(self.bandwidths)}."
+            raise InputError(message, key=("bandwidths",))
 
     def build(self, posed: Posed) -> nn.Module:
         """Features by torch's random numbers, coefficients 0."""

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from feasible import pde
+from feasible.workbook.differential.checks import at_least, one_of
 from feasible.workbook.differential.problems.problem import Posed, ProblemDefinition, Shown
 from feasible.workbook.differential.rows import Columns, Rows
+from feasible.workbook.errors import InputError
 
 __all__ = ["Oscillation"]
 
@@ -46,7 +48,7 @@ class Oscillation(ProblemDefinition):
         test_points: where the solution is compared, equally spaced.
 
     Raises:
-        ValueError: there is no such equation, or a number is out of its range.
+        InputError: there is no such equation, or a number is out of its range.
 
     Source: Jergensen, *Constrained Neural Nets Workbook* (2019).
     """
@@ -61,17 +63,12 @@ class Oscillation(ProblemDefinition):
     metric = "mean squared error"
 
     def __post_init__(self) -> None:
-        if self.equation not in get_args(Law):
-            known = " or ".join(f'"{law}"' for law in get_args(Law))
-            raise ValueError(f"equation must be {known}, got {self.equation!r}.")
-        least = {"grid": 1, "points": 1, "labels": 1, "collocation": 1, "conditions": 0, "test_points": 2}
-        for name, smallest in least.items():
-            count = getattr(self, name)
-            if count is not None and count < smallest:
-                raise ValueError(f"{name} must be at least {smallest}, got {count}.")
+        one_of(self, "equation", get_args(Law))
+        at_least(self, grid=2, points=1, labels=1, collocation=1, conditions=0, test_points=2)
         total = self.grid**3 * self.points
         if self.labels is not None and self.labels > total:
-            raise ValueError(f"labels must be at most grid³ · points = {total:,}, got {self.labels:,}.")
+            message = f"labels must be at most grid³ · points = {total:,}, got {self.labels:,}."
+            raise InputError(message, key=("labels",))
 
     def make(self, seed: int) -> Posed:
         """Each seed has its own x, labels and collocation points."""
