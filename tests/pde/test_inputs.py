@@ -89,7 +89,7 @@ def test_faces_get_a_point_for_each_row_and_keep_those_that_are_given() -> None:
     assert x.shape == (50, 2)
     assert len(x.unique(dim=0)) == 50
     assert torch.equal(x[:, 1], torch.zeros(50, dtype=torch.float64))
-    assert inputs[0] is not None and torch.equal(inputs[0], a)
+    assert torch.equal(inputs[0], a)
     _, first, second = system.blocks(lambda x, a: a * x[:, :1])
     assert first.abs().max() == 0
     torch.testing.assert_close(second, torch.tensor([[0.0], [-1.0]], dtype=torch.float64))

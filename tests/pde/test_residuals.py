@@ -207,7 +207,7 @@ def test_bad_input_of_balance() -> None:
         system.balance(network().requires_grad_(False))
     with torch.no_grad():
         model[0].weight.fill_(math.nan)
-    with pytest.raises(ValueError, match="rows of equation 'u_xx . u', or their gradients, are not finite"):
+    with pytest.raises(ValueError, match=r"rows of equation 'u_xx . u', or their gradients, are not finite"):
         system.balance(model)
     assert system.weights == [1.0, 1.0, 1.0]
 

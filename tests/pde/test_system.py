@@ -169,6 +169,11 @@ def normal_slope(domain: pde.Domain, part: str) -> Callable[[Tensor], Tensor]:
     return lambda x: pde.Neumann(domain, part).residual(exact, x)
 
 
+def robin(domain: pde.Domain, part: str, alpha: float, beta: float) -> Callable[[Tensor], Tensor]:
+    """What ``exact`` gives there."""
+    return lambda x: alpha * exact(x) + beta * normal_slope(domain, part)(x)
+
+
 def start_slope(x: Tensor) -> Tensor:
     return -torch.sin(2 * x[:, :1]) * torch.exp(-x[:, -1:]) + 2 * x[:, -1:]
 
@@ -196,6 +201,42 @@ BUILT_IN = {
     "brick": [pde.Dirichlet(BRICK, part, exact) for part in BRICK.parts],
     "circle": [pde.Dirichlet(ROUND, "circle", exact)],
     "circle in time": [pde.Dirichlet(DOMAINS["disc in time"], "circle", exact)],
+    "circle and start": [
+        pde.Dirichlet(DOMAINS["disc in time"], "circle", exact),
+        pde.Initial(DOMAINS["disc in time"], "start", exact),
+        pde.Initial(DOMAINS["disc in time"], "start", start_slope, order=1),
+    ],
+    "circle and end": [
+        pde.Neumann(DOMAINS["disc in time"], "end", start_slope),
+        pde.Dirichlet(DOMAINS["disc in time"], "circle", exact),
+    ],
+    "one Robin": [pde.Robin(LINE, "left", 2.0, alpha=3.0, beta=0.5)],
+    "two Robin": [pde.Robin(LINE, "left", 2.0, alpha=3.0), pde.Robin(LINE, "right", -1.0, alpha=-2.0)],
+    "Robin without a slope": [
+        *(pde.Robin(LINE, "left", 2.0, alpha=4.0, beta=0.0), pde.Dirichlet(LINE, "right", 1.0)),
+    ],
+    "Robin without a value": [pde.Robin(LINE, "left", 2.0, alpha=0.0, beta=4.0)],
+    "Robin and value": [pde.Dirichlet(LINE, "left", 2.0), pde.Robin(LINE, "right", -1.0, beta=2.0)],
+    "Robin and slope": [pde.Neumann(LINE, "left", 2.0), pde.Robin(LINE, "right", -1.0, beta=2.0)],
+    "Robin and both": [
+        *(pde.Robin(LINE, "right", -1.0, beta=2.0), pde.Dirichlet(LINE, "left", 2.0)),
+        pde.Neumann(LINE, "left", 3.0),
+    ],
+    "four Robin": [
+        pde.Robin(UNIT, part, robin(UNIT, part, 1 + i, 2.0), alpha=1.0 + i, beta=2.0)
+        for i, part in enumerate(UNIT.parts)
+    ],
+    "one of each": [
+        pde.Dirichlet(BRICK, "left", exact),
+        pde.Neumann(BRICK, "right", normal_slope(BRICK, "right")),
+        pde.Robin(BRICK, "bottom", robin(BRICK, "bottom", 3.0, 1.0), alpha=3.0),
+        pde.Robin(BRICK, "back", robin(BRICK, "back", -1.0, 1.0), alpha=-1.0),
+    ],
+    "cooling": [
+        pde.Robin(CYLINDER, "left", robin(CYLINDER, "left", 2.0, 1.0), alpha=2.0),
+        pde.Robin(CYLINDER, "right", robin(CYLINDER, "right", 1.0, 1.0)),
+        pde.Initial(CYLINDER, "start", exact),
+    ],
 }
 
 
@@ -248,6 +289,37 @@ def test_components_are_built_in_one_by_one_and_inputs_go_through() -> None:
     assert value.residual(by_input, torch.tensor([[-1.0]], dtype=torch.float64), a).abs().max() < 1e-14
 
 
+PERIODIC = {
+    "line": (LINE, ["left"], [], 2),
+    "one direction": (UNIT, ["bottom"], [], 3),
+    "both directions": (UNIT, ["left", "top"], [], 4),
+    "strip": (UNIT, ["left"], [pde.Dirichlet(UNIT, "bottom", 1.0), pde.Robin(UNIT, "top", 2.0)], 3),
+    "time": (
+        CYLINDER,
+        ["right"],
+        [pde.Initial(CYLINDER, "start", lambda x: torch.sin(2 * math.pi * x[:, 0]))],
+        3,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PERIODIC)
+def test_periodic_models_have_no_seam(name: str) -> None:
+    domain, parts, others, columns = PERIODIC[name]
+    periodic = [pde.Periodic(domain, part, order=3) for part in parts]
+    model = pde.hard(network(columns, 2), *periodic, *others)
+    for condition in (*periodic, *others):
+        x = pde.uniform(domain, 20, condition.part, generator=torch.Generator().manual_seed(1)).double()
+        assert condition.residual(model, x).abs().max() < 1e-10, condition.name
+    # A period is no shorter than the domain.
+    line = pde.hard(network(2), pde.Periodic(LINE, "left"))
+    x = torch.tensor([[-1.0], [0.5], [2.0]], dtype=torch.float64)
+    assert (line(x)[1] - line(x)[0]).abs() > 1e-2
+    torch.testing.assert_close(line(x + 3), line(x))
+    place = 2 * math.pi * (x + 1) / 3
+    torch.testing.assert_close(line(x), line.model(torch.cat([place.sin(), place.cos()], 1)))
+
+
 def test_what_is_built_in_can_be_pickled_and_loaded() -> None:
     model = pde.hard(network(1), *BUILT_IN["value and slope"])
     x = pde.sobol(LINE, 5, dtype=torch.float64)
@@ -258,10 +330,31 @@ def test_what_is_built_in_can_be_pickled_and_loaded() -> None:
 
 
 def test_what_cannot_be_built_in_is_refused() -> None:
-    with pytest.raises(fs.UnsupportedError, match="Works with: Dirichlet, Neumann, Initial"):
-        pde.hard(network(1), pde.Robin(LINE, "left"))
-    with pytest.raises(fs.UnsupportedError, match="curved"):
-        pde.hard(network(2), pde.Neumann(ROUND, "circle"))
+    data = pde.Anchor(torch.rand(2, 1), torch.rand(2))
+    across = pde.Periodic(UNIT, "left", component=0)
+    for condition, message in {
+        data: "Works with: Dirichlet, Neumann, Robin, Initial, Periodic. Rows of a System hold any condition",
+        pde.Neumann(ROUND, "circle"): "curved part, .*\n.*Rows of a System",
+        pde.Robin(ROUND, "circle"): "curved part, .*\n.*Rows of a System",
+        across: "all of them share the coordinate.\n.*Rows of a System",
+    }.items():
+        with pytest.raises(fs.UnsupportedError, match=message):
+            pde.hard(network(2), condition)
+    for other in (pde.Dirichlet(UNIT, "right"), pde.Robin(UNIT, "left")):
+        with pytest.raises(fs.UnsupportedError, match="on a face that a periodic coordinate does not have"):
+            pde.hard(network(2), other, pde.Periodic(UNIT, "left"))
+    for pair in ("left", "left"), ("left", "right"):
+        with pytest.raises(ValueError, match="given twice"):
+            pde.hard(network(2), *(pde.Periodic(UNIT, part) for part in pair))
+    for value in (pde.Dirichlet(LINE, "left"), pde.Robin(LINE, "left")):
+        pair_of_rows = [
+            value,
+            pde.Dirichlet(LINE, "left") if isinstance(value, pde.Robin) else pde.Robin(LINE, "left"),
+        ]
+        with pytest.raises(ValueError, match="Write Dirichlet and Neumann"):
+            pde.hard(network(1), *pair_of_rows)
+    with pytest.raises(ValueError, match="alpha and beta must be finite and not both 0"):
+        pde.Robin(LINE, "left", alpha=0.0, beta=0.0)
     with pytest.raises(ValueError, match="given twice"):
         pde.hard(network(1), pde.Dirichlet(LINE, "left"), pde.Dirichlet(LINE, "left"))
     with pytest.raises(ValueError, match="conflicts with another condition where they meet"):
