@@ -17,6 +17,7 @@ from feasible.pde.diagnosis import Diagnosis, diagnosis
 from feasible.pde.domains import Domain
 from feasible.pde.equations import Equation
 from feasible.pde.inputs import as_inputs, check_rows, row_count
+from feasible.pde.parts import Part, parted
 from feasible.pde.residuals import ResidualReport, residual_report
 from feasible.pde.samplers import sobol
 
@@ -131,6 +132,34 @@ class System:
             x, inputs = condition.placed(like, self.inputs)
             found.append(condition.residual(model, x, *inputs))
         return found
+
+    def chunks(self, size: int) -> list[Part]:
+        """The rows in parts, each a function of the model: one after the other they are ``system(model)``.
+
+        For systems whose graph does not fit into memory: a list of closures for ``optim.LevenbergMarquardt``, or one
+        constraint each for ``project_parameters``. Points, inputs and weights are those of now.
+
+        Args:
+            size: the most points of a part.
+
+        Raises:
+            ValueError: it is not positive.
+
+        >>> from feasible import pde
+        >>> line = pde.Interval(0, 1)
+        >>> system = System(pde.Poisson(), line, [pde.Dirichlet(line, "left", 0.0)], points=50)
+        >>> parts = [part(torch.sin) for part in system.chunks(20)]
+        >>> [len(part) for part in parts], torch.allclose(torch.cat(parts), system(torch.sin))
+        ([20, 20, 10, 1], True)
+        """
+        if size < 1:
+            raise ValueError(f"System.chunks: size must be positive, got {size!r}.")
+        check_rows("System", self.points, self.inputs)
+        parts = list(parted(self.equation, self.points, self.inputs, self.weights[0], size))
+        for condition, weight in zip(self.conditions, self.weights[1:], strict=True):
+            placed = condition.placed(self.points, self.inputs)
+            parts += parted(condition.residual, *placed, weight, size)
+        return parts
 
     def balance(
         self,

@@ -1,0 +1,50 @@
+"""A few points of a block of rows at a time, for systems whose graph would not fit into memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from feasible.pde.inputs import taken
+
+Model = Callable[..., Tensor]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some rows of a block, in the units that they have among all of its rows.
+
+    Args:
+        rows: of ``(model, x, *inputs)``, one for each point.
+        x: these points.
+        inputs: of the model at these points.
+        weight: of the block's mean square.
+        points: how many points the whole block has.
+    """
+
+    rows: Callable[..., Tensor]
+    x: Tensor
+    inputs: tuple[Any, ...]
+    weight: float
+    points: int
+
+    def __call__(self, model: Model) -> Tensor:
+        """These rows, flat."""
+        rows = self.rows(model, self.x, *self.inputs)
+        count = rows.numel() * self.points / max(len(self.x), 1)
+        return math.sqrt(self.weight / max(count, 1)) * rows.reshape(-1)
+
+
+def parted(
+    rows: Callable[..., Tensor], x: Tensor, inputs: tuple[Any, ...], weight: float, size: int
+) -> Iterator[Part]:
+    """The parts of a block, in the order of its points."""
+    for chosen in torch.arange(len(x)).split(size):
+        own = x[chosen.to(x.device)]
+        yield Part(rows, own, taken(inputs, chosen), weight, len(x))
