@@ -45,6 +45,7 @@ def parted(
     rows: Callable[..., Tensor], x: Tensor, inputs: tuple[Any, ...], weight: float, size: int
 ) -> Iterator[Part]:
     """The parts of a block, in the order of its points."""
-    for chosen in torch.arange(len(x)).split(size):
+    for first in range(0, len(x), size):
+        chosen = torch.arange(first, min(first + size, len(x)))
         own = x[chosen.to(x.device)]
         yield Part(rows, own, taken(inputs, chosen), weight, len(x))
