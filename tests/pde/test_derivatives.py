@@ -334,6 +334,51 @@ def test_kinks_are_found_without_jets_and_in_functions() -> None:
         derivatives(model, torch.rand(4, 2)).laplacian  # noqa: B018
 
 
+PIECEWISE: dict[str, Callable[[Tensor], Tensor]] = {
+    "maximum": lambda z: torch.maximum(torch.zeros_like(z), z),
+    "max": lambda z: torch.max(z, 0 * z),
+    "where": lambda z: torch.where(z > 0, z, 0.1 * z),
+    "mask": lambda z: z * (z > 0),
+    "hardsigmoid": F.hardsigmoid,
+    "threshold": lambda z: F.threshold(z, 0.0, 0.0),
+    "leaky_relu": F.leaky_relu,
+    "in place": lambda z: F.relu(z, inplace=True),
+    "method": lambda z: z.relu(),
+}
+
+
+@pytest.mark.parametrize("name", PIECEWISE)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("is_hyper", [False, True])
+def test_piecewise_linear_models_of_any_style(name: str, dtype: torch.dtype, is_hyper: bool) -> None:
+    torch.manual_seed(0)
+    bend = PIECEWISE[name]
+    first, last, hyper = (nn.Linear(2, 6).to(dtype), nn.Linear(6, 1).to(dtype), nn.Linear(1, 6).to(dtype))
+
+    def model(x: Tensor, a: Tensor) -> Tensor:
+        return last(bend(first(x) * hyper(a) if is_hyper else first(x)))
+
+    x, a = torch.rand(5, 2, dtype=dtype), torch.rand(5, 1, dtype=dtype)
+    assert derivatives(model, x, a).gradient.shape == (5, 1, 2)
+    with pytest.raises(fs.UnsupportedError, match=r"second derivative|pieces(.|\n)*Use a smooth activation"):
+        derivatives(model, x, a).laplacian  # noqa: B018
+
+
+def test_decisions_about_other_inputs_and_smooth_pieces_are_no_error() -> None:
+    x, a = torch.randn(5, 1, dtype=torch.float64), torch.randn(5, 1, dtype=torch.float64)
+    chosen = derivatives(lambda x, a: torch.where(a > 0, x, -x) * torch.maximum(a, 0 * a), x, a)
+    assert not chosen.laplacian.any()
+    pieces = derivatives(lambda x: torch.where(x > 0, x**3, x**2), x)
+    torch.testing.assert_close(pieces.laplacian, torch.where(x > 0, 6 * x, 2.0))
+
+
+def test_a_model_of_another_dtype_is_one_sentence() -> None:
+    with pytest.raises(
+        TypeError, match=r"x is torch.float64, the model's parameters are torch.float32(.|\n)*model.to"
+    ):
+        derivatives(nn.Linear(1, 1), torch.rand(3, 1, dtype=torch.float64)).value  # noqa: B018
+
+
 def test_smooth_models_that_contain_kinks_are_no_error() -> None:
     x = torch.randn(5, 1, dtype=torch.float64)
     cubed = derivatives(lambda x: F.relu(x) ** 3, x)
@@ -363,6 +408,7 @@ STYLES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "filled": lambda x, W: torch.cat([x * x, torch.full_like(x[:, :1], 2.0), x.new_zeros(len(x), 1)], 1),
     "stacked": lambda x, W: torch.stack([x[:, 0] ** 3, x[:, 1] * x[:, 0]], 1).mean(1),
     "product of matrices": lambda x, W: (W.T @ torch.sin(x).T).T,
+    "gated": lambda x, W: F.glu(x @ torch.cat([W, W.cos()], 1), 1),
     "attention": lambda x, W: torch.softmax(x @ W, 1),
     "in place": lambda x, W: (x @ W).sin_().mul_(2),
     "decided": lambda x, W: x**3 if float(x.detach().sum()) < 1e9 else x,

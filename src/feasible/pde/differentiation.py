@@ -11,7 +11,7 @@ from torch import Tensor
 
 from feasible.errors import UnsupportedError
 from feasible.methods.lookup import closest, listing
-from feasible.pde.elementwise import KINKS
+from feasible.pde.elementwise import DECISIONS, KINKS
 from feasible.pde.forward_mode import is_transformed, nested, seen_along
 from feasible.pde.jets import VALUE, Index, Jet, closure, coordinates, laplacian, partial
 from feasible.pde.norms import WrittenOut
@@ -54,7 +54,9 @@ def derivatives(
     Raises:
         TypeError: x is not a floating-point tensor, or the model returns no tensor.
         ValueError: x or the value has another shape, or a name is not known.
-        UnsupportedError: the model has kinks (ReLU), and derivatives beyond the first are asked for.
+        TypeError: the model's parameters have another dtype than x, and it does not take that.
+        UnsupportedError: the model has kinks (ReLU), and derivatives beyond the first are asked for. Piecewise linear
+            functions of other names (``torch.where``, ``torch.maximum``) are seen where no second derivative is left.
 
     >>> x = torch.tensor([[1.0, 2.0]])
     >>> u = derivatives(lambda x: x[:, :1] ** 2 * x[:, 1:], x, order=2)
@@ -250,6 +252,18 @@ class Derivatives:
 
     def _by_forward_mode(self, missing: Sequence[Index]) -> dict[Index, Tensor]:
         self.method = f"nested: {self._objection}"
+        try:
+            return self._nested(missing)
+        except RuntimeError as error:
+            own = dtype_of(self._model)
+            if own in (None, self.x.dtype):
+                raise
+            raise TypeError(
+                f"derivatives: x is {self.x.dtype}, the model's parameters are {own}: {error}.\n"
+                "  Use model.to(x.dtype), or points of the model's dtype (System(…, dtype=…))."
+            ) from error
+
+    def _nested(self, missing: Sequence[Index]) -> dict[Index, Tensor]:
         found: dict[Index, Tensor] = {}
         single = [Index((i, i)) for index in missing if index.is_laplacian for i in index.coordinates]
         wanted = {index for index in (*missing, *single) if not index.is_laplacian}
@@ -273,7 +287,7 @@ class Derivatives:
         beyond = [part for index, part in found.items() if index.order >= 2]
         if not beyond or not len(self.x) or any(bool(part.detach().any()) for part in beyond):
             return
-        seen = seen_along(self._call, self.x, KINKS)
+        seen = seen_along(self._call, self.x, {**KINKS, **DECISIONS})
         if seen:
             raise kinked(seen[0], max(index.order for index in found))
 
@@ -289,6 +303,13 @@ class Derivatives:
                 f"{tuple(result.shape)}."
             )
         return result
+
+
+def dtype_of(model: object) -> torch.dtype | None:
+    """The dtype of a module's parameters, if it has any."""
+    if not isinstance(model, torch.nn.Module):
+        return None
+    return next((each.dtype for each in model.parameters() if each.is_floating_point()), None)
 
 
 def sum_of(parts: Iterable[Tensor]) -> Tensor:

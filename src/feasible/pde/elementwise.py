@@ -33,6 +33,13 @@ KINKS = {
     "softsign": "has a jump in its second derivative at 0",
 }
 """Functions with kinks, and where."""
+DECISIONS = {
+    **dict.fromkeys(
+        ("maximum", "minimum", "max", "min", "amax", "amin", "fmax", "fmin"), "chooses between pieces"
+    ),
+    **dict.fromkeys(("gt", "ge", "lt", "le", "greater", "less", "sign"), "decides between pieces"),
+}
+"""What piecewise linear functions are written with; an error only where no second derivative is left."""
 DELIBERATE = {"abs", "clamp", "clamp_min", "clamp_max"}
 """Those that guard against values which do not occur, or belong to a geometry: an error only where nothing is left."""
 ONCE = {"celu", "softsign"}

@@ -96,10 +96,14 @@ class Watch(TorchFunctionMode):
         name = getattr(function, "__name__", "").strip("_")
         if name in self.names and args and isinstance(args[0], Tensor):
             with torch._C.DisableTorchFunctionSubclass():
-                tangent = forward_ad.unpack_dual(args[0]).tangent  # type: ignore[no-untyped-call]
-            if tangent is not None:
-                self.seen.append(name)
+                if any(is_dual(each) for each in args if isinstance(each, Tensor)):
+                    self.seen.append(name)
         return function(*args, **(kwargs or {}))
+
+
+def is_dual(value: Tensor) -> bool:
+    """Whether a value depends on the dual x."""
+    return forward_ad.unpack_dual(value).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def seen_along(function: Function, x: Tensor, names: Mapping[str, str]) -> list[str]:

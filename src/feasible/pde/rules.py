@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from feasible.errors import UnsupportedError
-from feasible.pde.elementwise import DELIBERATE, KINKS, RATIOS, TOWERS, smoothness_of, tower
+from feasible.pde.elementwise import DECISIONS, DELIBERATE, KINKS, RATIOS, TOWERS, smoothness_of, tower
 from feasible.pde.jets import VALUE, Jet, NoJetError, composition, product
 from feasible.pde.norms import NORMS
 
@@ -234,7 +234,10 @@ def elementwise(function: Rule, jet: Any, *args: Any, **options: Any) -> Jet:
     """
     jet = lone(jet, (args, options))
     order = max(index.order for index in jet.indices)
-    ratio = RATIOS.get(getattr(function, "__name__", "").strip("_")) if order == 2 else None
+    name = getattr(function, "__name__", "").strip("_")
+    if name != "relu" and smoothness_of(name, args, options) < order - 1:  # a power of relu has fewer kinks
+        raise kinked(name, order)
+    ratio = RATIOS.get(name) if order == 2 else None
     if ratio is not None:
         found = tower(function, jet.value, 1, *args, **options)
         return composition(jet, found, ratio(found[0]))
@@ -292,6 +295,12 @@ def dropout(function: Rule, jet: Any, p: float = 0.5, training: bool = True, inp
     return bilinear(operator.mul, jet, function(torch.ones_like(jet.value), p, training)) if training else jet
 
 
+def gated(function: Rule, jet: Any, dim: int = -1) -> Jet:
+    """``a · σ(b)`` for the halves a and b."""
+    first, second = mapped(torch.chunk, jet, 2, dim)
+    return multiply(function, first, torch.sigmoid(second))
+
+
 def square(function: Rule, jet: Any) -> Jet:
     """``z²``."""
     return power(function, jet, 2)
@@ -329,7 +338,8 @@ def check_smooth(jet: Jet) -> None:
 
 def kinked(name: str, order: int) -> UnsupportedError:
     """The error about a kink."""
-    what = KINKS.get(name.strip("_"), "is not smooth enough")
+    name = name.strip("_")
+    what = {**KINKS, **DECISIONS}.get(name, "is not smooth enough")
     return UnsupportedError(
         f"derivatives: the model uses {name}, which {what}; derivatives of order {order} lie in its kinks and are lost "
         "at every point in between, so that an equation with them means nothing.\n"
@@ -418,6 +428,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("cat", "concat", "concatenate", "stack", "hstack", "vstack"), joined),
     "einsum": einsum,
     "dropout": dropout,
+    "glu": gated,
     "square": square,
     "pow": power,
     "rpow": rpower,
