@@ -10,12 +10,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
 
 from feasible.workbook.errors import InputError
 
 RESULT = "result.json"
 CONFIGURATION = "config.toml"
+RECORDS = "records.safetensors"
+"""What was watched in a run on a differential equation."""
+
+Kind = Literal["training", "solving", "differential"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,12 @@ class RunDirectory:
     def title(self) -> str:
         """The experiment's title, or its name."""
         return str(self.result.get("title") or self.name)
+
+    @property
+    def kind(self) -> Kind:
+        """What was compared: methods on one training, solvers on a problem, or ways to solve an equation."""
+        data = self.result.get("data") or {}
+        return "differential" if "axes" in data else "solving" if "problem" in data else "training"
 
     @property
     def is_finished(self) -> bool:
@@ -77,6 +91,12 @@ class RunDirectory:
     def is_held_out(self) -> bool:
         """Whether the data that are not trained on are others."""
         return bool((self.result.get("data") or {}).get("test_rows", 1))
+
+    @property
+    def where(self) -> str:
+        """The scope of what is said of an equation's residual."""
+        count = (self.result.get("data") or {}).get("held_out_points")
+        return f"at {f'{count:,} ' if count else ''}points that were not trained on"
 
     @property
     def rules(self) -> list[Mapping[str, Any]]:
@@ -129,6 +149,28 @@ class RunDirectory:
             path = self.path / "runs" / variant / str(run["seed"]) / "model.safetensors"
             if path.is_file():
                 yield path
+
+    def record_names(self, variant: str) -> list[str]:
+        """What was watched in the best run of one method."""
+        path = self._records(variant)
+        if path is None:
+            return []
+        with safe_open(path, "numpy") as file:
+            return sorted(file.keys())
+
+    def record(self, variant: str, name: str) -> NDArray[np.float64] | None:
+        """One thing that was watched in the best run of one method; ``None``: it was not."""
+        path = self._records(variant)
+        if path is None or name not in self.record_names(variant):
+            return None
+        with safe_open(path, "numpy") as file:
+            found: NDArray[np.float64] = file.get_tensor(name).astype(np.float64)
+        return found
+
+    def _records(self, variant: str) -> Path | None:
+        best = self.best_run(variant)
+        path = self.path / "runs" / variant / str(best["seed"]) / RECORDS if best else None
+        return path if path is not None and path.is_file() else None
 
 
 def read_run(path: str | Path) -> RunDirectory:

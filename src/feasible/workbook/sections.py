@@ -9,7 +9,7 @@ from typing import Any
 from feasible.workbook.cells import Cell, is_numeric, read_cell, show
 from feasible.workbook.naming import rule_title
 from feasible.workbook.plots import Figure, Mark, figures, marks
-from feasible.workbook.run_directory import RunDirectory
+from feasible.workbook.run_directory import Kind, RunDirectory
 
 REPORT_COLUMNS = {
     "name": "rule",
@@ -23,6 +23,13 @@ REPORT_COLUMNS = {
     "shadow_price": "shadow price",
     "saturation": "saturated",
     "diagnosis": "diagnosis",
+}
+REMARKS: dict[Kind, str] = {
+    "training": "Every method trained the same network on the same data with the same seeds; only the way in which the "
+    "rules are enforced differs. The unconstrained row shows what happens without them.",
+    "solving": "Every solver got the same problem, one a seed, and the same number of evaluations.",
+    "differential": "Every method solved the same equation with the same seeds, within its budget. What is said of the "
+    "residual was measured at points that no method was trained on.",
 }
 _SHARES = ("share_violated", "active_share", "saturation")
 _ELEMENTWISE_WORDS = {"NonNegative": "every entry ≥ 0", "Frozen": "stays at its first value"}
@@ -69,12 +76,17 @@ class Section:
     title: str
     description: str
     is_finished: bool
+    remark: str
+    """What the rows of the comparison have in common."""
     rules: list[tuple[str, str, str]]
     """Name, what it speaks of, what is allowed."""
+    facts_title: str
     facts: list[tuple[str, str]]
     findings: list[str]
     columns: list[Column]
     lines: list[Line]
+    best: str | None
+    """The method that the plots show where they show only one."""
     marks: list[Mark]
     figures: list[Figure]
     reports: list[MethodReport]
@@ -90,11 +102,14 @@ def make_section(run: RunDirectory, index: int = 0) -> Section:
         title=run.title,
         description=str(run.result.get("description") or ""),
         is_finished=run.is_finished,
-        rules=_rules(run.tables),
+        remark=REMARKS[run.kind],
+        rules=_rules(run),
+        facts_title="On which data" if run.kind == "training" else "On which problem",
         facts=_facts(run.result.get("data") or {}),
         findings=findings(run),
         columns=[_column(column) for column in run.result["columns"]],
         lines=_lines(run, {mark.variant: mark for mark in shown}),
+        best=run.best_feasible(),
         marks=shown,
         figures=figures(run),
         reports=[report for report in (_report(run, mark) for mark in shown) if report],
@@ -115,7 +130,7 @@ def findings(run: RunDirectory) -> list[str]:
         rest = f" Not so: {'; '.join(others)}." if others and obeying else ""
         said.append(
             f"{len(obeying)} of {len(methods)} methods obeyed every rule on every seed{_scope(run)}, "
-            f"with no tolerance beyond rounding.{rest}"
+            f"with {_tolerance(run)}.{rest}"
         )
     failed = [row for row in run.rows if row["variant"] not in trained]
     said += [f"{labels[row['variant']]} did not finish: {row.get('status', 'no result')}." for row in failed]
@@ -124,8 +139,17 @@ def findings(run: RunDirectory) -> list[str]:
 
 def _scope(run: RunDirectory) -> str:
     """Where outputs were checked, in words; nothing where the rules are about weights only."""
+    if run.kind == "differential":
+        return f" {run.where}"
     is_tested = any(training.get("test_feasible") is not None for training in run.finished_runs())
     return ", on training and on held-out data" if is_tested else ""
+
+
+def _tolerance(run: RunDirectory) -> str:
+    if run.kind == "training":
+        return "no tolerance beyond rounding"
+    what = "a residual (root mean square)" if run.kind == "differential" else "a distance"
+    return f"{what} of at most {show(run.tables.get('tolerance'), 'g')}"
 
 
 def _best_sentence(run: RunDirectory, labels: Mapping[str, str]) -> list[str]:
@@ -160,9 +184,20 @@ def _overlap(first: Any, second: Any) -> bool:
     return bool(first["min"] <= second["max"] and second["min"] <= first["max"])
 
 
-def _rules(tables: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _rules(run: RunDirectory) -> list[tuple[str, str, str]]:
+    if run.kind == "differential":
+        bound = show(run.tables.get("tolerance"), "g")
+        residual = f"the nondimensional residual of the equation, {run.where}"
+        return [
+            ("residual", residual, f"a root mean square ≤ {bound}"),
+            (
+                "output",
+                "the solution, so that u = 0 cannot win",
+                "at least half the root mean square of the reference",
+            ),
+        ]
     rules = []
-    for rule in tables.get("constraints", ()):
+    for rule in run.tables.get("constraints", ()):
         target = _target_words(rule)
         if rule.get("exclude"):
             target += f", without {', '.join(rule['exclude'])}"

@@ -22,6 +22,7 @@ from torch import Tensor
 from feasible.workbook.configuration import AnyExperiment, load_experiment
 from feasible.workbook.errors import InputError
 from feasible.workbook.results import RunResult
+from feasible.workbook.run_directory import RECORDS
 
 HISTORY = (
     "epoch",
@@ -33,9 +34,6 @@ HISTORY = (
     "test_worst_violation",
 )
 """The columns of a training's history; those of expectations and rates follow."""
-
-RECORDS = "records.safetensors"
-"""What was watched in a run on a differential equation."""
 
 PACKAGES = ("feasible", "torch", "numpy", "pandas", "scikit-learn", "safetensors", "pydantic")
 

@@ -1,4 +1,15 @@
-"""What is watched while a way runs: error and residual, percentiles, predictions, and where the time goes."""
+"""What is watched while a way runs: error and residual, percentiles, predictions, and where the time goes.
+
+The records, by their names in ``records.safetensors``; a look is a row of the history:
+
+- ``epochs`` (looks,)
+- ``percentiles.residual``, ``percentiles.size of the residual`` (at points that are not trained on),
+  ``percentiles.parameters``, ``percentiles.gradients``, ``percentiles.updates`` (of a single epoch): (looks, 101)
+- ``predictions`` (looks, points, outputs), at the points that are shown
+- ``trajectory.solution`` (steps, points, outputs), and any other ``trajectory.NAME`` (steps,), such as
+  ``trajectory.residual`` and ``trajectory.error``: what a way keeps of a projection, step by step; where it keeps
+  only some of the steps, ``trajectory.steps`` (steps,) says which.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +18,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from statistics import median
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +56,8 @@ class Monitor:
         self.name, self.seed, self.progress = name, seed, progress
         self.sections: dict[str, float] = defaultdict(float)
         """Seconds by what they were spent on."""
+        self._inside = 0.0  # seconds of sections within the present one
+        self._epochs: list[float] = []  # seconds
         self._records: dict[str, list[Tensor]] = defaultdict(list)
         self._before: tuple[int, Tensor] | None = None
         self._started, self._watching = time.process_time(), 0.0
@@ -58,25 +72,34 @@ class Monitor:
         """Of the budget."""
         return (self.budget.seconds or math.inf) - self.seconds
 
+    @property
+    def milliseconds_per_epoch(self) -> float | None:
+        """The median; ``None``: there are no epochs."""
+        return 1000 * median(self._epochs) if self._epochs else None
+
     def epochs(self, model: nn.Module) -> Iterator[int]:
         """Count 1, 2, … until the budget is used up; the model is looked at after the first ones, then ever rarer."""
         self.look(model, 0)
         epoch = 0
         while epoch < self.budget.epochs and self.seconds_left > 0:
             epoch += 1
+            started = self.seconds
             yield epoch
+            self._epochs.append(self.seconds - started)
             is_last = epoch == self.budget.epochs or self.seconds_left <= 0
             if is_kept(epoch) or is_last:
                 self.look(model, epoch)
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
-        """Time that is spent on one thing."""
-        started = self.seconds
+        """Time that is spent on one thing; that of a section within it counts there alone."""
+        started, outside, self._inside = self.seconds, self._inside, 0.0
         try:
             yield
         finally:
-            self.sections[name] += self.seconds - started
+            spent = self.seconds - started
+            self.sections[name] += spent - self._inside
+            self._inside = outside + spent
 
     def look(self, model: nn.Module, epoch: int) -> None:
         """One row of the history, and one of every record."""
@@ -97,8 +120,8 @@ class Monitor:
         self._watching += time.process_time() - started
 
     def keep(self, name: str, value: Tensor) -> None:
-        """One more row of a record of the way's own."""
-        self._records[name].append(value.detach().double().clone())
+        """One more row of a record, in single precision: it is for plots."""
+        self._records[name].append(value.detach().float().clone())
 
     def records(self) -> dict[str, Tensor]:
         """Everything that was recorded, the rows of each name stacked."""

@@ -51,6 +51,7 @@ class DifferentialWork:
             **measured(posed, model, self.metric, self.experiment.tolerance),
             "seconds": seconds,
             "sections": dict(monitor.sections),
+            "milliseconds_per_epoch": monitor.milliseconds_per_epoch,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "guarantees": [status],
         }
@@ -71,32 +72,40 @@ class DifferentialWork:
             "description": experiment.description,
             "metric": {"name": self.metric, "higher_is_better": False},
             "unit": "epoch",
-            "data": {**self.definition.facts(), "test_rows": 1, "axes": self._axes()},
+            "data": self._facts(),
             "columns": columns,
             "rows": rows_of(runs, columns),
             "runs": runs,
             "finished": all(run["status"] != "interrupted" for run in runs),
         }
 
-    def _axes(self) -> list[str]:
-        return [name for name, _ in self.definition.make(0).shown.axes]
+    def _facts(self) -> dict[str, Any]:
+        """The equation, the rows that are trained on, and where the residual is measured."""
+        posed = self.definition.make(0)
+        return {
+            **self.definition.facts(),
+            "axes": [name for name, _ in posed.shown.axes],
+            "rows": {rows.name: len(rows) for rows in posed.rows},
+            "held_out_points": len(posed.held_out),
+        }
 
     def _columns(self) -> list[dict[str, str]]:
         return [
             column("test_metric", self.metric, "against the reference solution, at the test points", ".2g"),
             {**OBEYS, "help": "seeds whose residual at points not trained on is small enough, without a collapse"},
             column("residual", "residual", "root mean square, nondimensional, at points not trained on", ".2g"),
-            column("residual_99", "99 %", "of the residuals there are below this", ".2g"),
-            column("worst_violation", "worst", "the largest residual there", ".2g"),
-            column("train_residual", "at training points", "root mean square of the residual", ".2g"),
-            column("conditions", "conditions", "root mean square of initial and boundary conditions", ".2g"),
-            column("data_residual", "data", "root mean square of the data rows", ".2g"),
             column("output_rms", "output", "its root mean square: u = 0 has none", ".3g"),
-            column("query_error", "other inputs", "relative L2 error of the solutions for random inputs", ".2g"),
             column("diversity", "diversity", "spread of the solutions over the inputs, 1 is right", ".2f"),
             column("unknown", "unknown", "relative error of the coefficient that was learned", ".1e"),
             column("seconds", "seconds", "processor time, all included", ".2g"),
+            column("query_error", "other inputs", "relative L2 error of the solutions for random inputs", ".2g"),
+            column("residual_99", "99%", "of the residuals at points not trained on are below this", ".2g"),
+            column("worst_violation", "worst", "the largest residual there", ".2g"),
             column("guarantee", "it says", "how the way itself describes its end", "text"),
+            column("train_residual", "at training points", "root mean square of the residual", ".2g"),
+            column("conditions", "conditions", "root mean square of initial and boundary conditions", ".2g"),
+            column("data_residual", "data", "root mean square of the data rows", ".2g"),
+            column("milliseconds_per_epoch", "ms/epoch", "processor time of an epoch or iteration, median", ".3g"),
         ]  # fmt: skip
 
 
@@ -108,10 +117,9 @@ def _is_told(key: str, runs: Sequence[Mapping[str, Any]]) -> bool:
 def _shown(posed: Posed, model: nn.Module) -> dict[str, Tensor]:
     """What the plots of the solution need."""
     shown = posed.shown
-    columns = (posed.held_out.residual(model, *shown.columns)).detach().double()
     return {
         "solution": predicted(model, *shown.columns),
         "reference": shown.reference.double(),
-        "residual": columns,
-        **{f"axis{number}": nodes.double() for number, (_, nodes) in enumerate(shown.axes)},
+        "residual": posed.held_out.residual(model, *shown.columns).detach().double(),
+        **{f"axis{number}": nodes.double().clone() for number, (_, nodes) in enumerate(shown.axes)},
     }

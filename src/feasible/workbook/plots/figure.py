@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from feasible.workbook.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from feasible.workbook.plots.marks import Mark
 
 
 @dataclass(frozen=True)
@@ -20,6 +28,20 @@ class Figure:
     layout: dict[str, Any] = field(default_factory=dict)
     height: int = 380
     is_wide: bool = False
+    choices: Sequence[Mark] = ()
+    """The methods of which one at a time is shown; empty: all at once."""
+
+
+def numbers(values: ArrayLike) -> Any:
+    """Lists of five significant digits, ``None`` for what is not finite: all that a plot can show.
+
+    >>> numbers([[1 / 3, float("nan")], [0.0, 2e-9]])
+    [[0.33333, None], [0.0, 2e-09]]
+    """
+    if np.ndim(values) > 0:
+        return [numbers(value) for value in np.asarray(values)]
+    number = float(np.asarray(values))
+    return float(f"{number:.5g}") if math.isfinite(number) else None
 
 
 def metric_axis(run: RunDirectory, title: str = "") -> dict[str, Any]:

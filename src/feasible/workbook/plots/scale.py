@@ -1,4 +1,4 @@
-"""A logarithmic axis that knows zero."""
+"""Logarithmic axes that know zero."""
 
 from __future__ import annotations
 
@@ -58,3 +58,41 @@ def _power(power: int, lowest: int) -> str:
     if 0 <= power <= 3 or -3 <= lowest <= power < 0:
         return f"{10.0**power:g}"
     return f"10<sup>{str(power).replace('-', '−')}</sup>"
+
+
+@dataclass(frozen=True)
+class SignedLogScale:
+    """An axis for both signs: linear within ± ``linear``, logarithmic outside."""
+
+    linear: float
+    highest: float
+
+    @classmethod
+    def of(cls, values: Iterable[float], smallest: float) -> SignedLogScale:
+        """The scale that holds all values, and on which ``smallest`` can still be told from zero.
+
+        It spans twelve powers of ten at most.
+        """
+        highest = max((abs(value) for value in values if math.isfinite(value)), default=0.0) or 1.0
+        linear = 10.0 ** math.floor(math.log10(max(smallest, 1e-12 * highest)))
+        return cls(linear, max(linear, highest))
+
+    def place(self, value: float) -> float | None:
+        """Where a value is drawn on a linear axis; what is not finite is not drawn."""
+        if not math.isfinite(value):
+            return None
+        size = abs(value) / self.linear
+        return math.copysign(size if size <= 1 else 1 + math.log10(size), value)
+
+    def axis(self) -> dict[str, Any]:
+        """The plotly axis."""
+        low, high = round(math.log10(self.linear)), math.floor(math.log10(self.highest))
+        powers = range(low, high + 1, max(1, math.ceil((high - low) / 4)))
+        positive = [(10.0**power, _power(power, low)) for power in powers]
+        ticks = [*((-value, f"−{text}") for value, text in reversed(positive)), (0.0, "0"), *positive]
+        end = (self.place(self.highest) or 1.0) * 1.05
+        return {
+            "tickvals": [self.place(value) for value, _ in ticks],
+            "ticktext": [text for _, text in ticks],
+            "range": [-end, end],
+        }

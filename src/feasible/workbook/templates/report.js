@@ -33,11 +33,23 @@
       xaxis: axis(figure.layout.xaxis, colour),
       yaxis: axis(figure.layout.yaxis, colour),
     };
-    const data = figure.data.map((trace) =>
-      trace.meta && trace.meta.shades
-        ? { ...trace, colorscale: [[0, colour["shade-low"]], [1, colour["shade-high"]]] }
-        : trace.type === "bar" ? { ...trace, outsidetextfont: { color: colour.ink } } : trace);
-    return { data, layout };
+    const shades = [colour["shade-low"], colour["shade-high"]];
+    return { data: figure.data.map((trace) => shaded(trace, shades, colour.ink)), layout };
+  }
+
+  function shaded(trace, [low, high], ink) {
+    if (trace.meta && trace.meta.shades) return { ...trace, colorscale: [[0, low], [1, high]] };
+    if (trace.meta && trace.meta.shade !== undefined) {
+      return { ...trace, marker: { ...trace.marker, color: between(low, high, trace.meta.shade) } };
+    }
+    return trace.type === "bar" ? { ...trace, outsidetextfont: { color: ink } } : trace;
+  }
+
+  function between(low, high, share) {
+    const channel = (colour, start) => parseInt(colour.slice(start, start + 2), 16);
+    const mixed = [1, 3, 5].map((start) =>
+      Math.round((1 - share) * channel(low, start) + share * channel(high, start)));
+    return `rgb(${mixed.join(",")})`;
   }
 
   const settings = {
@@ -63,8 +75,10 @@
   }
 
   function applyChoice(plot) {
+    const choice = plot.parentElement.querySelector(".choice select");
     const off = hidden(plot.closest(".experiment"));
-    const wanted = plot.data.map((trace) => !(trace.meta && off.has(trace.meta.variant)));
+    const isShown = (variant) => choice ? variant === choice.value : !off.has(variant);
+    const wanted = plot.data.map((trace) => !(trace.meta && trace.meta.variant) || isShown(trace.meta.variant));
     if (wanted.some((isShown, index) => isShown !== (plot.data[index].visible !== false))) {
       Plotly.restyle(plot, { visible: wanted });
     }
@@ -86,6 +100,18 @@
         update();
       });
     }
+  }
+
+  // -- which one of them is shown, where only one can be ------------------------------------------
+
+  function follow(choice) {
+    choice.addEventListener("change", () => {
+      const experiment = choice.closest(".experiment");
+      for (const other of experiment.querySelectorAll(".choice select")) {
+        if ([...other.options].some((option) => option.value === choice.value)) other.value = choice.value;
+      }
+      experiment.querySelectorAll(".plot").forEach(applyChoice);
+    });
   }
 
   // -- sorting ----------------------------------------------------------------------------------
@@ -124,6 +150,7 @@
 
   document.querySelectorAll("table.comparison").forEach(makeSortable);
   document.querySelectorAll(".legend").forEach(listen);
+  document.querySelectorAll(".choice select").forEach(follow);
   if (plots.length > 0) {
     const done = () => { document.documentElement.dataset.ready = "true"; };
     draw().then(done);
