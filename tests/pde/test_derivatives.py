@@ -408,7 +408,6 @@ STYLES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "filled": lambda x, W: torch.cat([x * x, torch.full_like(x[:, :1], 2.0), x.new_zeros(len(x), 1)], 1),
     "stacked": lambda x, W: torch.stack([x[:, 0] ** 3, x[:, 1] * x[:, 0]], 1).mean(1),
     "product of matrices": lambda x, W: (W.T @ torch.sin(x).T).T,
-    "gated": lambda x, W: F.glu(x @ torch.cat([W, W.cos()], 1), 1),
     "attention": lambda x, W: torch.softmax(x @ W, 1),
     "in place": lambda x, W: (x @ W).sin_().mul_(2),
     "decided": lambda x, W: x**3 if float(x.detach().sum()) < 1e9 else x,
@@ -425,6 +424,17 @@ def test_models_of_any_style(name: str) -> None:
 
     for columns in ((), (0,), (0, 1), (1, 1)):
         torch.testing.assert_close(derivatives(model, x).partial(columns), by_autograd(model, x, columns))
+
+
+def test_gated_units_are_products() -> None:
+    x = torch.rand(5, 4, dtype=torch.float64)
+    found = derivatives(lambda x: F.glu(torch.sin(x)), x, wanted=["laplacian"])
+    expected = derivatives(
+        lambda x: torch.sin(x[:, :2]) * torch.sigmoid(torch.sin(x[:, 2:])), x, wanted=["laplacian"]
+    )
+    assert found.method == "jet"
+    torch.testing.assert_close(found.value, F.glu(torch.sin(x)))
+    torch.testing.assert_close(found.laplacian, expected.laplacian)
 
 
 def test_dropout_draws_one_mask() -> None:

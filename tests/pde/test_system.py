@@ -437,6 +437,74 @@ def test_diagnosis(name: str) -> None:
         assert any(re.search(pattern, sentence) for sentence in found), (pattern, found)
 
 
+def bent(x: Tensor, *inputs: Tensor) -> Tensor:
+    """Any smooth function of one or two coordinates."""
+    return torch.sin(2 * x[:, :1] + 0.3) * torch.exp(-x[:, -1:])
+
+
+def swing(x: Tensor, *inputs: Tensor) -> Tensor:
+    """A solution of the identity."""
+    return 2 * torch.sin(3 * x + math.asin(0.25))
+
+
+FLOW = pde.TimeCylinder(ONE, 0.0, 0.5)
+SIDES = [pde.Dirichlet(FLOW, "left"), pde.Dirichlet(FLOW, "right")]
+AROUND = {
+    "pendulum": (pde.equation("u_xx + 9*sin(u)"), ONE, [LEFT, pde.Neumann(ONE, "left", scale=3.0)], []),
+    "pendulum, one value": (
+        pde.equation("u_xx + 9*sin(u)"),
+        ONE,
+        [LEFT],
+        ["does not determine u: 1 function .*right"],
+    ),
+    "pendulum, twice": (
+        pde.equation("u_xx + 9*sin(u)"),
+        ONE,
+        [LEFT, LEFT, pde.Neumann(ONE, "left", scale=3.0)],
+        ["redundant", "redundant"],
+    ),
+    "pendulum, contradiction": (
+        pde.equation("u_xx + 9*sin(u)"),
+        ONE,
+        [LEFT, pde.Dirichlet(ONE, "left", 2.0), pde.Neumann(ONE, "left", scale=3.0)],
+        ["conflict", "redundant", "redundant"],
+    ),
+    "identity": (
+        pde.Pythagorean(3.0, 2.0),
+        ONE,
+        [],
+        ["u ≡ -2 ", "u ≡ 2 ", "does not determine u: 1 function"],
+    ),
+    "identity with an anchor": (pde.Pythagorean(3.0, 2.0), ONE, [pde.Initial(ONE, "left", 0.5)], []),
+    "Burgers": (
+        pde.Burgers(0.2),
+        FLOW,
+        [*SIDES, pde.Initial(FLOW, "start", lambda x: torch.sin(math.pi * x[:, :1]))],
+        [],
+    ),
+    "Burgers without a start": (pde.Burgers(0.2), FLOW, SIDES, ["u ≡ 0", "does not determine u.*start"]),
+    "linear": (pde.Helmholtz(K), ONE, [LEFT], ["does not determine u"]),
+}
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_nonlinear_equations_are_diagnosed_around_a_model(name: str) -> None:
+    equation, domain, conditions, expected = AROUND[name]
+    system = pde.System(equation, domain, conditions)
+    found = system.diagnose(warn=False, model=swing if domain is ONE else bent)
+    assert found.rank is not None
+    assert len(found.findings) == len(expected), found.findings
+    for pattern in expected:
+        assert any(re.search(pattern, sentence) for sentence in found.findings), (pattern, found.findings)
+
+
+def test_a_float32_network_is_diagnosed_in_double() -> None:
+    system = pde.System(pde.equation("u_xx + 9*sin(u)"), ONE, [LEFT])
+    model = network(1).float()
+    assert any("does not determine u" in each for each in system.diagnose(warn=False, model=model).findings)
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
 def test_findings_are_warnings() -> None:
     with pytest.warns(UserWarning, match="u ≡ 0"):
         pde.System(pde.Poisson(), ONE, [pde.Dirichlet(ONE, part) for part in ONE.parts]).diagnose()

@@ -86,8 +86,9 @@ def diagnosis(
     miss, block = linear.contradiction()
     if miss > SEEN:
         where = (["the equation", *names])[block]
+        near = "" if equation.linear else ", linearised around the model"
         findings.append(
-            f"the conditions conflict: no smooth function satisfies all rows, {where} is missed by {miss:.2g}."
+            f"the conditions conflict: no smooth function satisfies all rows{near}; {where} is missed by {miss:.2g}."
         )
     return Diagnosis(tuple(findings), tuple(constants), linear.rank(tol), basis.size, linear.smallest)
 

@@ -298,7 +298,7 @@ def dropout(function: Rule, jet: Any, p: float = 0.5, training: bool = True, inp
 def gated(function: Rule, jet: Any, dim: int = -1) -> Jet:
     """``a · σ(b)`` for the halves a and b."""
     first, second = mapped(torch.chunk, jet, 2, dim)
-    return multiply(function, first, torch.sigmoid(second))
+    return multiply(function, first, elementwise(torch.sigmoid, second))
 
 
 def square(function: Rule, jet: Any) -> Jet:

@@ -254,7 +254,8 @@ class System:
         anything. For linear equations the rows are applied to a basis of smooth functions (random features,
         orthonormal on the domain): their singular values tell functions that no row sees (missing conditions, or
         resonance), conditions that the others imply, and conditions that contradict each other. A nonlinear equation
-        is linearised around a model: what is found then holds for functions close to it.
+        is linearised around a model: what is found then holds for functions close to it, so take one that nearly
+        solves the equation.
 
         Args:
             tol: a function of size 1 whose rows are smaller than this, all together, counts as not seen.
