@@ -79,6 +79,22 @@ def test_own_inputs_targets_as_tensors_and_anchors() -> None:
     torch.testing.assert_close(off[2], data[0])
 
 
+def test_parts_keep_the_values_of_their_rows() -> None:
+    inside, own, data = waves(), waves(20, 1), waves(30, 2)
+    by_row = pde.Initial(TIME, "left", start(None, *own), inputs=own)
+    anchor = pde.Anchor(pde.sobol(TIME, 30, dtype=torch.float64), data[0], inputs=data)
+    rows = [by_row, anchor, *conditions()]
+    system = pde.System(
+        pde.Helmholtz(number), TIME, rows, inputs=inside, weights=[1, 2, 3, 4, 5], dtype=torch.float64
+    )
+
+    def other(x: Tensor, a: Tensor, f: Tensor, phase: Tensor) -> Tensor:
+        return a * torch.cos(f * x + phase)
+
+    for size in (7, 1000):
+        torch.testing.assert_close(torch.cat([part(other) for part in system.chunks(size)]), system(other))
+
+
 def test_faces_get_a_point_for_each_row_and_keep_those_that_are_given() -> None:
     a = 1 + torch.rand(50, 1, dtype=torch.float64)
     given = torch.tensor([[0.5, 0.0], [1.0, 0.0]], dtype=torch.float64)

@@ -94,10 +94,13 @@ class Anchor(Condition):
         """Its own: nothing is known elsewhere."""
         return self.placed(like, inputs)
 
+    def some(self, rows: Tensor) -> Self:
+        """Some of its points, with their values and inputs."""
+        return replace(self, x=self.x[rows], y=self.y[rows], inputs=taken(self.inputs, rows))
+
     def alone(self, inputs: Sequence[Any], row: int) -> Self:
         """The points with these inputs."""
-        same = equal_rows(self.inputs, inputs, row)
-        return replace(self, x=self.x[same], y=self.y[same], inputs=taken(self.inputs, same))
+        return self.some(equal_rows(self.inputs, inputs, row))
 
     def raw(self, model: Model, x: Tensor, *inputs: Any) -> Tensor:
         """``u − y``; x must be the anchor's own.

@@ -66,6 +66,10 @@ class Condition(ABC):
         """Random points of the same part, and random rows of its own inputs, or of these if it has none."""
 
     @abstractmethod
+    def some(self, rows: Tensor) -> Self:
+        """The condition on some of its points, by their numbers: of values that were given row by row, these."""
+
+    @abstractmethod
     def alone(self, inputs: Sequence[Any], row: int) -> Self:
         """The condition on the one function that belongs to a row of inputs."""
 
@@ -154,6 +158,12 @@ class OnPart(Condition):
         given = matched(self.inputs or inputs, like)
         rows = torch.randint(row_count(given) or 1, (count,), generator=generator)
         return self.domain.part_from_unit(self.part, unit).to(like.device), taken(given, rows)
+
+    def some(self, rows: Tensor) -> Self:
+        """Functions and numbers hold at all points alike."""
+        if isinstance(self.value, Tensor) and is_by_row(self.value):
+            return replace(self, value=self.value[rows], at=None, inputs=())
+        return self
 
     def alone(self, inputs: Sequence[Any], row: int) -> Self:
         """All of its points with the same inputs; of values that were given row by row, those with these inputs."""

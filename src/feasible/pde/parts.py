@@ -42,10 +42,14 @@ class Part:
 
 
 def parted(
-    rows: Callable[..., Tensor], x: Tensor, inputs: tuple[Any, ...], weight: float, size: int
+    rows_of: Callable[[Tensor], Callable[..., Tensor]],
+    x: Tensor,
+    inputs: tuple[Any, ...],
+    weight: float,
+    size: int,
 ) -> Iterator[Part]:
-    """The parts of a block, in the order of its points."""
+    """The parts of a block, in the order of its points; ``rows_of`` gives the function of some of them."""
     for first in range(0, len(x), size):
         chosen = torch.arange(first, min(first + size, len(x)))
         own = x[chosen.to(x.device)]
-        yield Part(rows, own, taken(inputs, chosen), weight, len(x))
+        yield Part(rows_of(chosen), own, taken(inputs, chosen), weight, len(x))

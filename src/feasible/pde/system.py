@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -155,10 +156,10 @@ class System:
         if size < 1:
             raise ValueError(f"System.chunks: size must be positive, got {size!r}.")
         check_rows("System", self.points, self.inputs)
-        parts = list(parted(self.equation, self.points, self.inputs, self.weights[0], size))
+        parts = list(parted(lambda chosen: self.equation, self.points, self.inputs, self.weights[0], size))
         for condition, weight in zip(self.conditions, self.weights[1:], strict=True):
-            placed = condition.placed(self.points, self.inputs)
-            parts += parted(condition.residual, *placed, weight, size)
+            some = partial(residual_of, condition)
+            parts += parted(some, *condition.placed(self.points, self.inputs), weight, size)
         return parts
 
     def balance(
@@ -289,6 +290,11 @@ class System:
                     f"System: expected inputs of {condition.name} like those at the collocation points, with rows of "
                     f"shape {kinds(self.inputs)}; got {kinds(own)}."
                 )
+
+
+def residual_of(condition: Condition, rows: Tensor) -> Callable[..., Tensor]:
+    """The residual of some rows of a condition, at their points."""
+    return condition.some(rows).residual
 
 
 def kinds(inputs: Sequence[Any]) -> list[tuple[int, ...] | None]:
