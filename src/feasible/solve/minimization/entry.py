@@ -13,7 +13,7 @@ from torch import Tensor
 
 from feasible.solve.minimization.certificate import certify
 from feasible.solve.minimization.infeasibility import least_violation
-from feasible.solve.minimization.methods import METHODS, can_search_kinks, chosen
+from feasible.solve.minimization.methods import METHODS, can_search_kinks, chosen, takes_residuals
 from feasible.solve.minimization.monitor import Ending, Monitor
 from feasible.solve.minimization.program import Program
 from feasible.solve.minimization.progress import progress_line
@@ -51,15 +51,19 @@ def minimize(
     with ``∇f + Σ Jᵀλ = 0`` and each λ in the normal cone of its set: a local solution, and where everything is convex
     the solution.
 
+    Where ``fun`` returns more than one number, they are residuals r, and ``f = ½‖r‖²``: Gauss–Newton steps then use
+    their Jacobian, which is how networks are fitted to data under equations and conditions.
+
     Args:
         fun: the objective, a function of what ``x0`` is (or of nothing, where that is a module); its value is one
-            number.
+            number, or a tensor of residuals.
         x0: where to start: a tensor, a list of tensors, or a module, whose parameters are then changed in place.
         constraints: sets on x, and pairs ``(function, set)``, whose value may have any shape. Where x0 is a list or a
             module, a set on x is written ``(position, set)`` or ``(name, set)``.
         method: ``"sqp"``: quadratic programs with a BFGS matrix, for smooth problems with up to some thousands of rows;
             ``"augmented-lagrangian"``: for very many constraints, and for every set that can project;
-            ``"projected"``: sets on x only; ``"nonsmooth"``: functions with kinks; ``"auto"``: by what the problem is.
+            ``"projected"``: sets on x only; ``"nonsmooth"``: functions with kinks; ``"gauss-newton"``: least squares,
+            with Jacobians of residuals and rows, which may depend on each other; ``"auto"``: by what the problem is.
         tol: up to where stationarity (over the size of the gradients), violation and complementarity count as 0.
         max_iterations: limit on the iterations of a method.
         memory: pairs of steps and gradients that are kept where there are too many unknowns for a matrix. ``None``: 20,
@@ -80,10 +84,16 @@ def minimize(
     >>> result.success, result.x, result.multipliers[0].round(decimals=6)
     (True, tensor([0.5000, 0.5000], dtype=torch.float64), tensor([-1., -1.], dtype=torch.float64))
 
-    Source: Nocedal & Wright, *Numerical Optimization* (2006), chapters 17 and 18.
+    Least squares: the same point from the residual vector.
+
+    >>> result = minimize(lambda x: x - 1, torch.zeros(2, dtype=torch.float64), [fs.SumTo(1.0)])
+    >>> result.method, result.success, round(result.fun, 6), result.x
+    ('gauss-newton', True, 0.25, tensor([0.5000, 0.5000], dtype=torch.float64))
+
+    Source: Nocedal & Wright, *Numerical Optimization* (2006), chapters 10, 17 and 18.
     """
     _check_options(tol, max_iterations, memory)
-    program = Program(fun, Unknowns(x0), constraints)
+    program = Program(fun, Unknowns(x0), constraints, takes_residuals(method))
     program.describe()
     tol = _reachable(tol, program.unknowns.dtype)
     name = chosen(program, method)
@@ -92,7 +102,8 @@ def minimize(
         watchers = [watch for watch in (line, callback) if watch is not None]
         monitor = Monitor(program, tol, watchers)
         result = _attempt(program, name, tol, max_iterations, memory, monitor)
-        if method == "auto" and result.status is Status.NUMERICAL_TROUBLE and can_search_kinks(program):
+        is_in_trouble = result.status is Status.NUMERICAL_TROUBLE and name != "gauss-newton"
+        if method == "auto" and is_in_trouble and can_search_kinks(program):
             start = program.unknowns.flat(_tensors(program, result.x))
             second = _attempt(program, "nonsmooth", tol, max_iterations, memory, monitor, start)
             result = second if _is_better(second, result, tol) else result
@@ -147,7 +158,8 @@ def _attempt(
         # Overflow ends in values that are not finite, which every method looks for where they matter.
         with np.errstate(over="ignore", invalid="ignore"):
             result = certified(from_here)
-            is_settled = result.maxcv <= SLIGHT * tol or not _is_described(program)
+            # Gauss–Newton looks for the least violation itself, in the squares that it lowers.
+            is_settled = result.maxcv <= SLIGHT * tol or not _is_described(program) or name == "gauss-newton"
             if is_settled or result.status not in (Status.NUMERICAL_TROUBLE, Status.NO_MULTIPLIERS):
                 return result
             x, is_stuck = least_violation(program, program.unknowns.flat(_tensors(program, result.x)), tol)
@@ -186,7 +198,10 @@ def _certified(program: Program, name: str, tol: float, monitor: Monitor, ending
     noise = "" if status is Status.CONVERGED else _noise(program, ending.x, fun)
     if noise and status is Status.CONVERGED_NONSMOOTH:
         status = Status.NUMERICAL_TROUBLE
-    notes = (status.value, note or noise, ending.note, program.trouble(status), program.derivatives.note)
+    notes = (
+        *(status.value, note or noise, ending.note, _dependence(kkt)),
+        *(program.trouble(status), program.derivatives.note),
+    )
     message = " ".join(part for part in notes if part)
     return Result(
         x=program.unknowns.result(ending.x),
@@ -233,9 +248,19 @@ def _judged(program: Program, kkt: KKT, fun: float, ending: Ending, tol: float) 
     return status, ""
 
 
+def _dependence(kkt: KKT) -> str:
+    """A sentence where active rows depend on each other."""
+    if kkt.rank is None or kkt.rank >= kkt.active:
+        return ""
+    return (
+        f"The gradients of the {kkt.active} active rows and bounds have rank {kkt.rank}: "
+        "multipliers are not unique."
+    )
+
+
 def _noise(program: Program, x: Vector, fun: float) -> str:
     """A sentence where the objective has another value when it is asked once more: noise looks like kinks."""
-    with torch.no_grad():
+    with torch.enable_grad():  # fun may differentiate by its inputs
         again = program.objective_at(program.unknowns.leaves(x)).item()
     if abs(again - fun) <= REACHABLE * torch.finfo(program.unknowns.dtype).eps * max(1.0, abs(fun)):
         return ""

@@ -10,9 +10,10 @@ import numpy as np
 from feasible.errors import UnsupportedError
 from feasible.solve.minimization.augmented_lagrangian import AugmentedLagrangian
 from feasible.solve.minimization.curvature import DENSE
+from feasible.solve.minimization.gauss_newton import GaussNewton
 from feasible.solve.minimization.monitor import Ending, Monitor
 from feasible.solve.minimization.nonsmooth import Nonsmooth
-from feasible.solve.minimization.program import Program
+from feasible.solve.minimization.program import Program, Requirement
 from feasible.solve.minimization.projected import Projected
 from feasible.solve.minimization.sqp import SQP
 from feasible.solve.minimization.unknowns import Vector
@@ -33,22 +34,35 @@ METHODS: dict[str, Callable[[Program, float, int, Monitor], Method]] = {
     "augmented-lagrangian": AugmentedLagrangian,
     "projected": Projected,
     "nonsmooth": Nonsmooth,
+    "gauss-newton": GaussNewton,
 }
+
+
+def takes_residuals(method: str) -> bool | None:
+    """Whether a method wants a residual vector; ``None``: either.
+
+    Raises:
+        ValueError: there is no such method.
+    """
+    if method == "auto":
+        return None
+    if method not in METHODS:
+        raise ValueError(
+            f"minimize: there is no method {method!r}. Choose one of: auto, {', '.join(METHODS)}."
+        )
+    return method == "gauss-newton"
 
 
 def chosen(program: Program, method: str) -> str:
     """The method's name, ``"auto"`` resolved.
 
     Raises:
-        ValueError: there is no such method.
         UnsupportedError: it cannot serve these constraints.
     """
-    if method == "auto":
+    if method == "auto" and not program.is_least_squares:
         return _suited(program)
-    if method not in METHODS:
-        raise ValueError(
-            f"minimize: there is no method {method!r}. Choose one of: auto, {', '.join(METHODS)}."
-        )
+    if method == "auto":
+        method = "gauss-newton"
     if method == "projected" and not _can_project(program):
         raise UnsupportedError(
             "minimize: method 'projected' needs convex sets on x: bounds, or one set for each tensor.\n"
@@ -61,6 +75,13 @@ def chosen(program: Program, method: str) -> str:
                     f"minimize: {item.set!r} (constraint {item.position}) has no rows for {method!r}.\n"
                     "  Works with: auto, augmented-lagrangian."
                 )
+    if method == "gauss-newton":
+        for item in program.requirements:
+            if item.bounds is None and not _is_smooth(item):
+                raise UnsupportedError(
+                    f"minimize: {item.set!r} (constraint {item.position}) has no smooth rows for 'gauss-newton'.\n"
+                    "  Works with: augmented-lagrangian, with fun returning the number ½‖r‖² in the place of r."
+                )
     return method
 
 
@@ -68,12 +89,16 @@ def _suited(program: Program) -> str:
     curved = [item for item in program.requirements if item.bounds is None]
     if not curved:
         return "projected"
-    is_smooth = all(item.rows is not None and all(row.is_smooth for row in item.rows) for item in curved)
+    is_smooth = all(_is_smooth(item) for item in curved)
     count, rows = program.unknowns.count, len(program.low)
     bounds = int((np.isfinite(program.lower) | np.isfinite(program.upper)).sum())
     if is_smooth and (rows <= ROWS if count <= DENSE else rows + bounds <= FEW_ROWS):
         return "sqp"
     return "projected" if _can_project(program) else "augmented-lagrangian"
+
+
+def _is_smooth(item: Requirement) -> bool:
+    return item.rows is not None and all(row.is_smooth for row in item.rows)
 
 
 def _can_project(program: Program) -> bool:

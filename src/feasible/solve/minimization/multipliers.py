@@ -11,7 +11,7 @@ from feasible.solve.minimization.unknowns import Vector
 
 def shaped_multipliers(program: Program, x: Vector, rows: Vector, pull: Vector) -> list[Tensor]:
     """Multipliers of rows and bounds, as one tensor in the shape of each constraint's value."""
-    values = [value.detach() for value in program.values_at(x)]
+    values = program.values_at(x)
     left = pull.copy()
     shaped = []
     for requirement, value in zip(program.requirements, values, strict=True):

@@ -65,16 +65,26 @@ class Program:
     """``minimise f(x)`` subject to ``lower ≤ x ≤ upper`` and ``low ≤ rows(x) ≤ high``.
 
     Args:
-        fun: the objective, of what ``unknowns.form`` gives.
+        fun: the objective, of what ``unknowns.form`` gives; or a vector r, where that is ``½‖r‖²``.
         unknowns: what is sought.
         constraints: sets on x and pairs, as in ``minimize``.
+        is_least_squares: whether fun gives r; ``None``: where its first value is not one number.
 
     Raises:
         ValueError, TypeError: something does not fit; the message says what.
     """
 
-    def __init__(self, fun: Callable[..., Tensor], unknowns: Unknowns, constraints: Iterable[object]) -> None:
+    def __init__(
+        self,
+        fun: Callable[..., Tensor],
+        unknowns: Unknowns,
+        constraints: Iterable[object],
+        is_least_squares: bool | None = False,
+    ) -> None:
         self.unknowns = unknowns
+        self.is_least_squares = is_least_squares
+        self.size: int | None = None
+        """How many numbers fun gives."""
         self.fun = _callable_on(fun, unknowns, "fun")
         self.evaluations = 0
         self.differentiations = 0
@@ -171,7 +181,8 @@ class Program:
             start = end
         self.low, self.high = (np.concatenate(side) if side else np.empty(0) for side in (low, high))
 
-    def _row_values(self, values: Sequence[Tensor]) -> list[Tensor]:
+    def row_values(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """The rows of the constraints' values, flat, a tensor for each description."""
         return [
             row.function(value).reshape(-1)
             for requirement, value in zip(self.requirements, values, strict=True)
@@ -192,20 +203,43 @@ class Program:
 
     def objective_at(self, leaves: Sequence[Tensor]) -> Tensor:
         """The objective as a scalar; whatever else comes is refused."""
-        objective = self.fun(self.unknowns.form(leaves))
+        numbers = self.residual_at(leaves)
+        return 0.5 * (numbers * numbers).sum() if self.is_least_squares else numbers.reshape(())
+
+    def residual_at(self, leaves: Sequence[Tensor]) -> Tensor:
+        """What fun gives, flat."""
+        numbers = self.fun(self.unknowns.form(leaves))
         self.evaluations += 1
-        if not isinstance(objective, Tensor):
+        if not isinstance(numbers, Tensor):
             raise TypeError(
-                f"minimize: fun must return a tensor with one number, got {type(objective).__name__}."
+                f"minimize: fun must return a tensor with one number, got {type(numbers).__name__}."
             )
-        if objective.numel() != 1:
+        if self.size is None:
+            self._check_size(numbers)
+        elif numbers.numel() != self.size:
+            raise ValueError(f"minimize: fun gave {self.size} numbers at x0, and {numbers.numel()} later on.")
+        if not numbers.is_floating_point():
+            raise TypeError(f"minimize: fun must return a real floating-point number, got {numbers.dtype}.")
+        return numbers.reshape(-1)
+
+    def _check_size(self, numbers: Tensor) -> None:
+        """Whether fun gives what the method is for: one number, or a residual vector."""
+        shape, count = tuple(numbers.shape), numbers.numel()
+        if self.is_least_squares is None:
+            self.is_least_squares = count > 1
+        if self.is_least_squares and (count == 0 or not shape):
+            got = "one without a dimension, as a sum of squares is" if count else f"a tensor of shape {shape}"
             raise ValueError(
-                f"minimize: fun must return one number, got a tensor of shape {tuple(objective.shape)}.\n"
-                "  Reduce it, as in .sum() or .mean(); a vector of constraints goes into constraints=."
+                f"minimize: method 'gauss-newton' needs the residuals r themselves, a vector, got {got}.\n"
+                "  Return r, not ½‖r‖²; for an objective that is one number leave the method to 'auto'."
             )
-        if not objective.is_floating_point():
-            raise TypeError(f"minimize: fun must return a real floating-point number, got {objective.dtype}.")
-        return objective.reshape(())
+        if not self.is_least_squares and count != 1:
+            raise ValueError(
+                f"minimize: fun must return one number, got a tensor of shape {shape}.\n"
+                "  Reduce it, as in .sum() or .mean(), or minimise ½‖fun‖² by method='gauss-newton'; a vector of "
+                "constraints goes into constraints=."
+            )
+        self.size = count
 
     def values_of(self, leaves: Sequence[Tensor]) -> list[Tensor]:
         """The value of each constraint."""
@@ -226,8 +260,8 @@ class Program:
 
     def values_at(self, x: Vector) -> list[Tensor]:
         """The value of each constraint at x."""
-        with torch.no_grad():
-            return self.values_of(self.unknowns.leaves(x))
+        with torch.enable_grad():  # a function may differentiate by its inputs
+            return [value.detach() for value in self.values_of(self.unknowns.leaves(x))]
 
     def evaluate_objective(self, x: Vector) -> Point:
         """The objective alone, for methods that keep x in its sets themselves."""
@@ -243,7 +277,7 @@ class Program:
         leaves = self.unknowns.leaves(x)
         with torch.enable_grad():
             objective = self.objective_at(leaves)
-            rows = self._row_values(self.values_of(leaves))
+            rows = self.row_values(self.values_of(leaves))
         return self._noted(Point(x, objective.item(), _numbers(rows), (leaves, objective, rows)))
 
     def _noted(self, point: Point) -> Point:

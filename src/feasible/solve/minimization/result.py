@@ -91,7 +91,7 @@ class Result:
 
     Args:
         x: the solution, in the form of ``x0``.
-        fun: the objective there.
+        fun: the objective there; for residuals r this is ``½‖r‖²``.
         success: whether x is feasible and certified; never true at an infeasible point.
         status: why the solver stopped.
         message: the same as a sentence, with what is special about this run.
