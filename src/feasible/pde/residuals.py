@@ -42,7 +42,7 @@ class ResidualRow:
     points: int
     rms: float
     median: float
-    """Quantiles of |r| over points and components: 50, 90 and 99 %, and the largest."""
+    """Quantiles of ``|r|`` over points and components: 50, 90 and 99 %, and the largest."""
     q90: float
     q99: float
     largest: float
