@@ -235,6 +235,46 @@ def test_inputs_that_do_not_fit_are_a_sentence(name: str) -> None:
         call()
 
 
+def test_numbers_among_the_inputs_are_handed_on() -> None:
+    a = torch.rand(9, 1, dtype=torch.float64)
+    x = torch.linspace(0, 1, 5, dtype=torch.float64)[:, None]
+    for inputs, own in (((2.0,), (2.0,)), ((a, 2.0), (a[:5], 2.0))):
+
+        def model(x: Tensor, *inputs: Any) -> Tensor:
+            return torch.cos(inputs[-1] * x)
+
+        rows = [pde.Dirichlet(TIME, "left", 1.0), pde.Anchor(x, torch.cos(2 * x), inputs=own)]
+        system = pde.System(pde.Helmholtz(lambda x, *inputs: inputs[-1]), TIME, rows, inputs=inputs)
+        assert system(model).abs().max() < 1e-6
+        assert all("redundant" in each for each in system.diagnose(warn=False).findings)
+        assert not system.report(model).findings
+
+
+def test_points_have_the_dtype_of_the_inputs() -> None:
+    assert pde.System(pde.Helmholtz(number), TIME, inputs=INPUTS).points.dtype == torch.float64
+    assert pde.System(pde.Helmholtz(2.0), TIME).points.dtype == torch.get_default_dtype()
+
+
+@pytest.mark.parametrize("kind", [pde.Neumann, pde.Robin, pde.Periodic])
+def test_every_condition_takes_inputs(kind: Any) -> None:
+    box = pde.Rectangle()
+    a = 1 + torch.rand(8, 1, dtype=torch.float64)
+
+    def model(x: Tensor, a: Tensor) -> Tensor:
+        return a * torch.sin(2 * math.pi * x[:, :1]) * x[:, 1:]
+
+    def slope(x: Tensor, a: Tensor) -> Tensor:
+        return -2 * math.pi * a * x[:, 1:]
+
+    condition = kind(box, "left", slope) if kind is not pde.Periodic else kind(box, "left")
+    system = pde.System(pde.Poisson(), box, [condition], inputs=(a,))
+    assert len(system.blocks(model)[1]) == 8
+    assert system.blocks(model)[1].abs().max() < 1e-12
+    report = system.report(model, held_out=20)
+    assert [row.points for row in report.rows] == [8, 20, 8, 20]
+    assert report.rows[3].largest < 1e-12
+
+
 def test_diagnosis_of_one_row() -> None:
     line = pde.Interval(0.0, 1.0)
     f = torch.tensor([[1.3], [2.0]], dtype=torch.float64)

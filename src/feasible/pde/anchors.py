@@ -100,7 +100,7 @@ class Anchor(Condition):
 
     def alone(self, inputs: Sequence[Any], row: int) -> Self:
         """The points with these inputs."""
-        return self.some(equal_rows(self.inputs, inputs, row))
+        return self.some(equal_rows(self.inputs, inputs, row, len(self.x)))
 
     def raw(self, model: Model, x: Tensor, *inputs: Any) -> Tensor:
         """``u − y``; x must be the anchor's own.

@@ -169,7 +169,7 @@ class OnPart(Condition):
         """All of its points with the same inputs; of values that were given row by row, those with these inputs."""
         if isinstance(self.value, Tensor) and is_by_row(self.value):
             x, given = self.placed(None, inputs)
-            same = equal_rows(given, inputs, row)
+            same = equal_rows(given, inputs, row, len(x))
             return replace(self, value=self.value[same], at=x[same], inputs=taken(given, same))
         x = replace(self, at=None, inputs=()).points()
         return replace(self, at=x, inputs=repeated(inputs, row, len(x)))

@@ -52,6 +52,11 @@ def check_rows(name: str, x: Tensor, inputs: Sequence[Any]) -> None:
             )
 
 
+def dtype_of_inputs(inputs: Sequence[Any]) -> torch.dtype | None:
+    """Of the first one that holds floating-point numbers."""
+    return next((e.dtype for e in inputs if isinstance(e, Tensor) and e.is_floating_point()), None)
+
+
 def matched(inputs: Sequence[Any], like: Tensor | None) -> tuple[Any, ...]:
     """The inputs on the device of a tensor, floating-point ones with its dtype."""
     if like is None:
@@ -74,11 +79,11 @@ def repeated(inputs: Sequence[Any], row: int, count: int) -> tuple[Any, ...]:
     return taken(inputs, torch.full((count,), row))
 
 
-def equal_rows(inputs: Sequence[Any], others: Sequence[Any], row: int) -> Tensor:
-    """Where the inputs are those of one row of others, (n,)."""
+def equal_rows(inputs: Sequence[Any], others: Sequence[Any], row: int, count: int) -> Tensor:
+    """Where the inputs of so many points are those of one row of others, (count,)."""
     same = [
         (each == other[row].to(each)).reshape(len(each), -1).all(1)
         for each, other in zip(inputs, others, strict=True)
         if has_rows(each) and has_rows(other)
     ]
-    return torch.stack(same).all(0) if same else torch.ones(row_count(inputs) or 0, dtype=torch.bool)
+    return torch.stack(same).all(0) if same else torch.ones(count, dtype=torch.bool)

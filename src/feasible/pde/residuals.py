@@ -142,7 +142,7 @@ def scope(count: int, has_inputs: bool, are_drawn: bool) -> str:
 def too_small(system: System, output: float) -> list[str]:
     """A sentence where the output is tiny beside what is known of it."""
     expected = max((rms(each) for each in values_known(system)), default=0.0)
-    if output >= TINY * expected:
+    if not output < TINY * expected:
         return []
     return [
         f"the output's RMS inside is {output:.2g}, but the values that are known have {expected:.2g}: the model has "

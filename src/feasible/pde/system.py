@@ -17,7 +17,7 @@ from feasible.pde.conditions import Condition, OnPart
 from feasible.pde.diagnosis import Diagnosis, diagnosis
 from feasible.pde.domains import Domain
 from feasible.pde.equations import Equation
-from feasible.pde.inputs import as_inputs, check_rows, row_count
+from feasible.pde.inputs import as_inputs, check_rows, dtype_of_inputs, row_count
 from feasible.pde.parts import Part, parted
 from feasible.pde.residuals import ResidualReport, residual_report
 from feasible.pde.samplers import sobol
@@ -47,7 +47,7 @@ class System:
         points: collocation points, (n, dim), or their number (Sobol); ``None``: one for each row of inputs, or 256.
         inputs: further inputs at the collocation points, one row for each.
         weights: of the mean squares, one for the equation and one for each condition; ``None``: 1.
-        dtype: of points that are made here.
+        dtype: of points that are made here; ``None``: that of the inputs, or torch's default.
 
     Raises:
         ValueError: points lie outside, inputs are not one row for each of them, or weights do not fit.
@@ -81,6 +81,7 @@ class System:
         self.inputs = as_inputs("System", inputs)
         """What the model takes beside x, one row for each collocation point; assign together with other points."""
         count = (row_count(self.inputs) or POINTS) if points is None else points
+        dtype = dtype or dtype_of_inputs(self.inputs)
         self.points = sobol(domain, count, dtype=dtype) if isinstance(count, int) else count
         self._check()
         blocks = 1 + len(self.conditions)
@@ -212,9 +213,11 @@ class System:
         Wang, Teng & Perdikaris, *Understanding and mitigating gradient flow pathologies in physics-informed neural
         networks* (2021).
         """
-        self.weights = balanced(
-            self.blocks(model), self.names, self.weights, model, rule, momentum, parameters, probes, seed
-        )
+        with torch.enable_grad():
+            blocks = self.blocks(model)
+            self.weights = balanced(
+                blocks, self.names, self.weights, model, rule, momentum, parameters, probes, seed
+            )
         return self.weights
 
     def report(
