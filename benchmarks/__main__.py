@@ -22,6 +22,7 @@ from . import (
     projection_of_parameters,
     search,
     sets,
+    study,
     unit_rows,
 )
 from .timing import Line
@@ -40,6 +41,9 @@ ALL = {
     "derivatives": derivatives.main,
     "exact_multipliers": exact_multipliers.main,
 }
+SEPARATE = {"study": study.main}
+"""Hours: only where it is named."""
+KNOWN = ALL | SEPARATE
 PEERS = (
     *("numpy", "scipy", "jax", "optax", "jaxopt", "chop-pytorch", "geoopt", "torchao"),
     *("cooper-optim", "humancompatible-train", "mdmm"),
@@ -66,17 +70,19 @@ without torchvision, which it needs for its examples alone; scipy's isotonic reg
 def main() -> None:
     """Print one line a ratio."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(ALL)}; all by default")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"any of {', '.join(ALL)}, which are the default; or study"
+    )
     parser.add_argument("--write", type=Path, metavar="FILE", help="the page for the docs")
     chosen = parser.parse_args()
     for name in chosen.names:
-        if name not in ALL:
-            parser.error(f"unknown benchmark {name!r}; there are: {', '.join(ALL)}")
+        if name not in KNOWN:
+            parser.error(f"unknown benchmark {name!r}; there are: {', '.join(KNOWN)}")
     print(machine() + "\n")
     lines: list[Line] = []
     for name in chosen.names or ALL:
         print(name)
-        for line in ALL[name]():
+        for line in KNOWN[name]():
             lines.append(line)
             print(f"  {line}", flush=True)
     if chosen.write:

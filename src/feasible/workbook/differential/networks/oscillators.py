@@ -110,8 +110,8 @@ class Oscillator(Network):
         layers["readout"] = nn.Linear(widths[-1], posed.outputs)
         network = TimesAmplitude(layers, self.product).to(self.torch_dtype)
         with torch.no_grad():
-            network.get_parameter("hidden1.weight").mul_(self.first_scale)
-            network.get_parameter("hidden1.bias").mul_(self.first_scale)
+            network.get_parameter("layers.hidden1.weight").mul_(self.first_scale)
+            network.get_parameter("layers.hidden1.bias").mul_(self.first_scale)
         return posed.built_in(network)
 
 
@@ -152,7 +152,7 @@ class Waves(Network):
         return posed.built_in(TimesAmplitude(layers).to(self.torch_dtype))
 
 
-class TimesAmplitude(nn.Sequential):
+class TimesAmplitude(nn.Module):
     """Layers on (x, f, φ), brought to [−1, 1], times A.
 
     Args:
@@ -161,19 +161,17 @@ class TimesAmplitude(nn.Sequential):
     """
 
     def __init__(self, layers: OrderedDict[str, nn.Module], product: bool = False) -> None:
-        super().__init__(layers)
-        self.product = product
+        super().__init__()
+        self.layers, self.product = nn.Sequential(layers), product
 
     def forward(self, x: Tensor, inputs: Tensor) -> Tensor:
         """Of (n, 1) and the rows (A, f, φ), (n, 3)."""
-        amplitude, frequency, phase = inputs.split(1, 1)
+        amplitude, frequency, phase = inputs[:, :1], inputs[:, 1:2], inputs[:, 2:]
         columns = [x, (frequency - MIDDLE) / HALVES[1], phase / HALVES[2]]
         if self.product:
             columns.append(frequency * x)
-        value = torch.cat(columns, 1)
-        for layer in self:
-            value = layer(value)
-        return amplitude * value
+        value: Tensor = amplitude * self.layers(torch.cat(columns, 1))
+        return value
 
 
 def _check(network: Network, posed: Posed) -> None:

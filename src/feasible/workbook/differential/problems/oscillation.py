@@ -19,6 +19,7 @@ from feasible.workbook.errors import InputError
 __all__ = ["Oscillation"]
 
 Law = Literal["helmholtz", "pythagorean"]
+Residual = Callable[..., Tensor]
 LOW, HIGH = (-1.0, 0.2, 0.2, -0.5), (1.0, 5.0, 5.0, 0.5)
 """The box of (x, A, f, φ) that the labels come from."""
 QUERY = (1.0, 1.0, 0.0)
@@ -45,6 +46,8 @@ class Oscillation(ProblemDefinition):
             labels, as in the study.
         conditions: how many random inputs have the rows ``u(0) = A sin φ`` and ``u′(0)/2πf = A cos φ``, which the study
             did not use: with them the equation decides on the solution, and labels are not needed.
+        relative: whether all of these rows are in units of A, so that small amplitudes count as much as large ones; in
+            the study they did not.
         test_points: where the solution is compared, equally spaced.
 
     Raises:
@@ -59,6 +62,7 @@ class Oscillation(ProblemDefinition):
     labels: int | None = None
     collocation: int | None = None
     conditions: int = 0
+    relative: bool = False
     test_points: int = 500
     metric = "mean squared error"
 
@@ -74,21 +78,21 @@ class Oscillation(ProblemDefinition):
         """Each seed has its own x, labels and collocation points."""
         generator = torch.Generator().manual_seed(seed)
         x, inputs = self._labelled(generator)
-        law = self._law()
         points = (x, inputs) if self.collocation is None else box(self.collocation, generator)
         rows = [
-            Rows("labels", "data", _misfit, (x, inputs, oscillation(x, inputs))),
-            Rows("equation", "equation", law, points, box),
+            Rows("labels", "data", self._in_units(_misfit), (x, inputs, oscillation(x, inputs))),
+            Rows("equation", "equation", self._law(), points, box),
         ]
         if self.conditions:
-            rows.append(Rows("start", "condition", _start, start(self.conditions, generator), start))
+            first = start(self.conditions, generator)
+            rows.append(Rows("start", "condition", self._in_units(_start), first, start))
         test = pde.grid(pde.Interval(LOW[0], HIGH[0]), self.test_points, dtype=torch.float64)
         columns = (test, torch.tensor([QUERY], dtype=torch.float64).expand(len(test), -1))
         reference = oscillation(*columns)
         queries = list(box(QUERIES, torch.Generator().manual_seed(0))[1].unsqueeze(1))
         return Posed(
             rows,
-            Rows("equation", "equation", law, columns),
+            Rows("equation", "equation", self._law(), columns),
             columns,
             reference,
             pde.Interval(LOW[0], HIGH[0]),
@@ -116,15 +120,21 @@ class Oscillation(ProblemDefinition):
         index = torch.randperm(len(inputs), generator=generator)[: self.labels]
         return x[index], inputs[index]
 
-    def _law(self) -> Callable[..., Tensor]:
+    def _law(self) -> Residual:
         if self.equation == "helmholtz":
-            return pde.Helmholtz(wave_number)
+            return self._in_units(pde.Helmholtz(wave_number))
         return pde.Pythagorean(wave_number, amplitude=lambda x, inputs: inputs[:, :1])
+
+    def _in_units(self, residual: Residual) -> Residual:
+        """The same rows, divided by A where they are to be."""
+        if not self.relative:
+            return residual
+        return lambda model, x, inputs, *labels: residual(model, x, inputs, *labels) / inputs[:, :1]
 
 
 def oscillation(x: Tensor, inputs: Tensor) -> Tensor:
     """``A sin(2πf x + φ)``, (n, 1), for the rows (A, f, φ) of ``inputs``."""
-    amplitude, _, phase = inputs.split(1, 1)
+    amplitude, phase = inputs[:, :1], inputs[:, 2:]
     return amplitude * torch.sin(wave_number(x, inputs) * x + phase)
 
 
@@ -153,7 +163,7 @@ def _misfit(model: Any, x: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
 
 def _start(model: Any, x: Tensor, inputs: Tensor) -> Tensor:
     """Value and slope at x = 0, less the true ones, (n, 2)."""
-    amplitude, _, phase = inputs.split(1, 1)
+    amplitude, phase = inputs[:, :1], inputs[:, 2:]
     u = pde.derivatives(model, x, inputs, wanted=["value", "gradient"])
     slope = u.gradient[:, :, 0] / wave_number(x, inputs)
     return torch.cat([u.value - amplitude * phase.sin(), slope - amplitude * phase.cos()], 1)
