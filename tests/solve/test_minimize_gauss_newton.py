@@ -253,10 +253,10 @@ def test_a_module_is_fitted_in_place(takes_module: bool) -> None:
     fun = (lambda m: m(x) - x**2) if takes_module else (lambda: model(x) - x**2)
     condition = (lambda m: m(ends).sum()) if takes_module else (lambda: model(ends).sum())
     # 15 rows of shape (15, 1), two values that the data contradict
-    result = fs.minimize(fun, model, [(condition, fs.Equal(1.0)), ("2.weight", fs.Box(-2, 2))], tol=1e-6)
+    result = fs.minimize(fun, model, [(condition, fs.Equal(1.0)), ("2.weight", fs.Box(-2, 2))], tol=1e-5)
     assert result.success, result.message
     assert result.x is model
-    assert model(ends).sum().item() == pytest.approx(1.0, abs=2e-6)
+    assert model(ends).sum().item() == pytest.approx(1.0, abs=2e-5)
     assert model[2].weight.abs().max() <= 2
     assert result.multipliers[1].shape == (1, 8)
     residual = (model(x) - x**2).detach()
@@ -264,7 +264,7 @@ def test_a_module_is_fitted_in_place(takes_module: bool) -> None:
     gradient = torch.autograd.grad(
         0.5 * (model(x) - x**2).square().sum() + result.multipliers[0] * model(ends).sum(), model[0].weight
     )
-    assert gradient[0].abs().max() < 1e-5
+    assert gradient[0].abs().max() < 1e-4
 
 
 def test_single_precision_says_what_is_reachable() -> None:
@@ -368,6 +368,12 @@ BAD = {
 }
 
 
+def test_a_matrix_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feasible.solve.minimization.methods.LARGEST", 100)
+    with pytest.raises(fs.UnsupportedError, match="20 × 6 numbers"):
+        fs.minimize(line, torch.zeros(6).double())
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input(case: str) -> None:
     fun, constraints, method, error, message = BAD[case]
@@ -391,18 +397,37 @@ def helmholtz(points: int) -> pde.System:
     )
 
 
+def tanh_network(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    layers = nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1)
+    return nn.Sequential(*layers).double()
+
+
 @pytest.mark.slow
 def test_a_network_fits_data_and_obeys_helmholtz() -> None:
-    """200 rows, of whose slopes about 40 are independent to 1e-8: multipliers are not unique, the network is."""
-    torch.manual_seed(0)
-    layers = nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1)
-    model = nn.Sequential(*layers).double()
+    """202 rows, of whose slopes about 45 are independent to 1e-8: multipliers are not unique, the function is."""
+    model = tanh_network(0)
     x = torch.linspace(0.02, 0.98, 30, dtype=torch.float64)[:, None]
-    result = fs.minimize(
-        lambda m: m(x) - solution(x), model, [(helmholtz(200), fs.Equal(0.0))], tol=1e-5, max_iterations=2000
-    )
+    result = fs.minimize(lambda m: m(x) - solution(x), model, [(helmholtz(200), fs.Equal(0.0))], tol=1e-5)
     assert result.success, result.message
     assert result.maxcv <= 1e-5
     assert result.kkt.rank < result.kkt.active == 202
     grid = torch.linspace(0, 1, 1001, dtype=torch.float64)[:, None]
     assert (model(grid) - solution(grid)).norm() <= 1e-5 * solution(grid).norm()
+
+
+@pytest.mark.slow
+def test_noisy_data_under_an_equation_are_fitted_by_the_best_of_its_solutions() -> None:
+    """``u″ + (2π)² u = 0`` leaves ``a sin + b cos``: the best of them is a least-squares problem of two unknowns."""
+    space, model = pde.Interval(-1, 1), tanh_network(0)
+    x = torch.linspace(-0.98, 0.98, 20, dtype=torch.float64)[:, None]
+    data = torch.sin(2 * math.pi * x + 0.3) + 0.05 * randn(20, 1, seed=7)
+    points = torch.linspace(-1, 1, 200, dtype=torch.float64)[:, None]
+    rows = pde.System(pde.Helmholtz(k=2 * math.pi), space, points=points)
+    result = fs.minimize(lambda m: m(x) - data, model, [(rows, fs.Equal(0.0))], tol=1e-6)
+    waves = torch.cat([torch.sin(2 * math.pi * x), torch.cos(2 * math.pi * x)], 1)
+    best = waves @ torch.linalg.lstsq(waves, data).solution
+    assert result.success, result.message
+    assert result.maxcv <= 1e-6
+    assert result.fun == pytest.approx(float(0.5 * (best - data).square().sum()), rel=1e-5)
+    assert (model(x) - best).abs().max() <= 1e-5

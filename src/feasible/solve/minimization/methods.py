@@ -20,6 +20,8 @@ from feasible.solve.minimization.unknowns import Vector
 
 ROWS, FEW_ROWS = 2000, 500
 """Up to this many rows (and bounds, where the matrix is not dense) are linearised."""
+LARGEST = 2**28
+"""Entries of the Jacobian of residuals and rows that fit into memory (2 GiB, some copies aside)."""
 
 
 class Method(Protocol):
@@ -76,13 +78,25 @@ def chosen(program: Program, method: str) -> str:
                     "  Works with: auto, augmented-lagrangian."
                 )
     if method == "gauss-newton":
-        for item in program.requirements:
-            if item.bounds is None and not _is_smooth(item):
-                raise UnsupportedError(
-                    f"minimize: {item.set!r} (constraint {item.position}) has no smooth rows for 'gauss-newton'.\n"
-                    "  Works with: augmented-lagrangian, with fun returning the number ½‖r‖² in the place of r."
-                )
+        _check_least_squares(program)
     return method
+
+
+def _check_least_squares(program: Program) -> None:
+    """Raise where Gauss–Newton cannot serve a set, or has no room for its matrix."""
+    others = "  Works with: augmented-lagrangian, with fun returning the number ½‖r‖² in the place of r."
+    for item in program.requirements:
+        if item.bounds is None and not _is_smooth(item):
+            raise UnsupportedError(
+                f"minimize: {item.set!r} (constraint {item.position}) has no smooth rows for 'gauss-newton'.\n"
+                + others
+            )
+    height = (program.size or 0) + len(program.low)
+    if height * program.unknowns.count > LARGEST:
+        raise UnsupportedError(
+            f"minimize: 'gauss-newton' keeps the Jacobian, {height:,} × {program.unknowns.count:,} numbers here.\n"
+            f"{others}\n  For soft conditions stack the rows: optim.LevenbergMarquardt takes products alone."
+        )
 
 
 def _suited(program: Program) -> str:
