@@ -122,10 +122,18 @@ ITERATIVE = {
 """Sets whose projection iterates: whole trainings with them are slow."""
 
 
+OF_EACH_SORT = {"tensor bounds", "simplex", "sum", "ball", "masked"}
+"""What is trained at once with every variant of a method; the other sets with the first of its class."""
+
+
 def pairs(select=lambda case: True, trained=False):
     """All cases with all sets they serve, as pytest parameters (case, name of the set)."""
+
+    def is_slow(case, name):
+        return name in ITERATIVE or bool(case.name and name not in OF_EACH_SORT)
+
     return [
-        pytest.param(case, name, marks=[pytest.mark.slow] if trained and name in ITERATIVE else [])
+        pytest.param(case, name, marks=[pytest.mark.slow] if trained and is_slow(case, name) else [])
         for case in METHODS
         for name, set in SETS.items()
         if select(case) and case.method.objection(set) is None
