@@ -6,7 +6,7 @@ import torch
 import feasible as fs
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def trained():
     torch.manual_seed(0)
     x = torch.rand(512, 4)
