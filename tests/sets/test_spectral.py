@@ -12,7 +12,7 @@ from feasible.sets.spectral_values import eigenvalues, singular_values
 
 from .references import Constraints, matrix_solver
 
-SPECTRA = ([2.0, 2, -1, -1], [1.0, 1, 1, 1], [-1.0, -1, -1, -1], [0.3, 0, 0, 2])
+SPECTRA = ([2.0, 2, -1, -1], [1.0, 1, 1], [-1.0, -1], [0.3, 0, 0])
 
 
 def orthogonal(n: int, seed: int = 0) -> Tensor:
