@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from differential_runs import write_run
 
 from feasible.workbook.page import write_page
 
@@ -119,6 +121,23 @@ def test_a_phone_scrolls_the_table_not_the_page(opened: Any):
         assert opened.execute_script("return document.documentElement.scrollWidth") <= 390
     finally:
         opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_one_choice_of_a_method_is_the_choice_of_all_plots(browser: Any, tmp_path: Path):
+    from selenium.webdriver.support.select import Select
+
+    axes = {"x": np.linspace(0, 1, 7), "t": np.linspace(0, 2, 5)}
+    browser.get(write_page(write_run(tmp_path / "run", axes)).as_uri())
+    _wait(browser, "return document.documentElement.dataset.ready === 'true'")
+    shown = """return [...document.getElementById("experiment-1-%s").data]
+        .filter((trace) => trace.visible !== false && trace.meta?.variant).map((trace) => trace.meta.variant)"""
+    assert browser.execute_script(shown % "solution-error") == ["solve"]  # the best that obeys
+    choice = browser.find_element("css selector", ".choice select")
+    Select(choice).select_by_value("zero")
+    _wait(browser, shown % "solution-error" + "[0] === 'zero'")
+    assert set(browser.execute_script(shown % "percentiles-residual")) == {"zero"}
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert browser.get_log("browser") == []
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])

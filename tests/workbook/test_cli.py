@@ -95,6 +95,8 @@ def test_list(feasible):
     assert [entry["name"] for entry in listed] == names
     assert "NonNegative" in feasible("list", "sets").out
     assert "Project" in feasible("list", "methods").out
+    for what, name in (("equations", "HelmholtzLine"), ("networks", "Perceptron"), ("ways", "LastLayer")):
+        assert name in feasible("list", what).out
 
 
 def test_show_prints_a_file_that_can_be_run(feasible, tmp_path: Path):

@@ -30,12 +30,13 @@ Out = Annotated[
 @app.command(name="list")
 def list_(
     what: Annotated[
-        Literal["experiments", "sets", "methods"], Parameter(help="What to list.")
+        Literal["experiments", "sets", "methods", "equations", "networks", "ways"],
+        Parameter(help="What to list."),
     ] = "experiments",
     *,
     as_json: AsJson = False,
 ) -> int:
-    """List the experiments that can be run, or the sets and methods that a TOML file can name."""
+    """List the experiments that can be run, or what a TOML file can name: sets, methods, equations, networks, ways."""
     from feasible.workbook.cli.catalogue import catalogue
 
     screen = Screen(as_json=as_json)

@@ -1,4 +1,4 @@
-"""What there is to choose from: experiments, sets, methods."""
+"""What there is to choose from: experiments, sets, methods, and what solves differential equations."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from feasible.workbook.configuration import list_experiments
+from feasible.workbook.differential import networks, problems, ways
 from feasible.workbook.rules import method_classes, set_classes
 
 
@@ -20,10 +21,13 @@ class Entry:
 
 
 def catalogue(what: str) -> list[Entry]:
-    """The experiments that are shipped, or the sets or methods that a TOML file can name."""
+    """The experiments that are shipped, or what a TOML file can name: sets, methods, equations, networks, ways."""
     if what == "experiments":
         return [Entry(experiment.name, _first_sentence(experiment)) for experiment in list_experiments()]
-    return _classes(set_classes() if what == "sets" else method_classes())
+    if what in ("sets", "methods"):
+        return _classes(set_classes() if what == "sets" else method_classes())
+    module = {"equations": problems, "networks": networks, "ways": ways}[what]
+    return _classes({name: getattr(module, name) for name in module.__all__})
 
 
 def _first_sentence(experiment: Any) -> str:
@@ -47,4 +51,4 @@ def _signature(name: str, cls: type[Any]) -> str:
 
 
 def _first_line(cls: type[Any]) -> str:
-    return (inspect.getdoc(cls) or "").partition("\n")[0]
+    return (inspect.getdoc(cls) or "").partition("\n")[0].replace("``", "")

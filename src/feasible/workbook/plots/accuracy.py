@@ -37,11 +37,12 @@ def accuracy(run: RunDirectory, shown: Sequence[Mark]) -> Figure | None:
     ]
     limit = " A residual left of the dashed line is small enough." if tolerance else ""
     caption = (
-        "One mark per method and seed; the lower left corner is best. A mark above the others has a residual that "
-        f"says little of its error: it may be a solution of other conditions, or next to zero.{limit}"
+        f"One mark per method and seed; the lower left corner is best. The residual was measured {run.where}. A mark "
+        "above the others has a residual that says little of its error: it may be a solution of other conditions, or "
+        f"next to zero.{limit}"
     )
     layout: dict[str, Any] = {
-        "xaxis": residuals.axis(f"residual (root mean square) {run.where}"),
+        "xaxis": residuals.axis("residual (root mean square)"),
         "yaxis": errors.axis(plain(metric)),
         "shapes": [bound_line(bound) for bound in tolerance],
     }

@@ -32,7 +32,7 @@ def quantiles(run: RunDirectory, shown: Sequence[Mark]) -> Figure | None:
     scale = LogScale.of([*values, *tolerance, *(value for value in trained.values() if value is not None)])
     data = [trace for mark in reversed(known) for trace in _traces(mark, known[mark], trained[mark], scale)]
     layout = {
-        "xaxis": scale.axis(f"|residual| {run.where}"),
+        "xaxis": scale.axis("|residual|"),
         "yaxis": {"automargin": True, "ticks": "", "showgrid": False},
         "shapes": [bound_line(bound) for bound in tolerance],
     }

@@ -22,13 +22,10 @@ from feasible.workbook.errors import InputError, Key, closest, inside
 from feasible.workbook.origin import Origin
 from feasible.workbook.reading import read_toml
 from feasible.workbook.runner import work_of
+from feasible.workbook.sweep.objectives import objective_of
 from feasible.workbook.sweep.space import Parameter, Space, overrides, repeated, toml
 from feasible.workbook.sweep.tables import RangeTable, SweepTable
 from feasible.workbook.validation import validate
-
-TRAINING_OBJECTIVES = ("test_loss", "test_metric", "train_loss", "train_metric")
-SOLVING_OBJECTIVES = ("train_loss", "gap", "seconds", "evaluations")
-"""What can be asked for, the default first."""
 
 _PREFIX = "sweep."
 
@@ -115,7 +112,7 @@ def load_sweep(path_or_name: str | Path, settings: Sequence[str] = ()) -> Sweep:
         space = _space(table, experiment)
         _check_search(table)
         _check_values(space, file, shared)
-        objective = _objective(table, experiment)
+        objective = objective_of(experiment, table.objective)
     work = work_of(experiment)
     is_metric = objective.endswith("_metric")
     higher_is_better = is_metric and work.higher_is_better
@@ -237,16 +234,6 @@ def _check_values(space: Space, file: str | Path, shared: Sequence[str]) -> None
                 load_experiment(file, [*shared, *setting])
             except InputError as error:
                 raise InputError(f"{setting[0]}: {error.message}", key=parameter.place) from error
-
-
-def _objective(table: SweepTable, experiment: AnyExperiment) -> str:
-    known = TRAINING_OBJECTIVES if isinstance(experiment, Experiment) else SOLVING_OBJECTIVES
-    if table.objective is None:
-        return known[0]
-    if table.objective not in known:
-        message = f'objective = "{table.objective}" is not measured. Known: {", ".join(known)}.'
-        raise InputError(message, key=("objective",))
-    return table.objective
 
 
 def _contents(source: Path) -> str:

@@ -9,11 +9,15 @@ from typing import Any
 from feasible.workbook.plots.figure import Figure, capital, plain
 from feasible.workbook.plots.marks import COLOURS, DASHES, NEUTRAL, SYMBOLS, Mark, scatter
 from feasible.workbook.plots.scale import LogScale
+from feasible.workbook.sweep.objectives import violation_label
 from feasible.workbook.sweep.results import Results, Row, objective_label, varied
 from feasible.workbook.sweep.space import METHOD, Parameter, toml
 
 DECADES = 1.5
 """Numbers that span more than so many powers of ten stand on a logarithmic axis."""
+
+
+LOGARITHMIC = {"type": "log", "dtick": 1, "exponentformat": "power"}
 
 
 def sweep_marks(results: Results) -> list[Mark]:
@@ -59,12 +63,14 @@ def front_figure(results: Results, marks: Sequence[Mark]) -> Figure:
         _marks(results, mark, shown, lambda row: scale.place(seen_violation(row)), label) for mark in marks
     ]
     best = "upper" if results.sweep.higher_is_better else "lower"
+    violation = violation_label(results.sweep.experiment)
+    words = violation.removeprefix("worst ")
     caption = (
         f"One mark per setting, filled where every seed obeys every rule; those stand at 0. The {best} left corner is "
-        f"best. The line joins the settings that no other betters in {label} and violation at once."
+        f"best. The line joins the settings that no other betters in {label} and {words} at once."
     )
-    layout = {"xaxis": scale.axis("worst violation"), "yaxis": {"title": {"text": plain(label)}}}
-    title = f"{capital(label)} against violation"
+    layout = {"xaxis": scale.axis(violation), "yaxis": _objective_axis(results)}
+    title = f"{capital(label)} against {words}"
     return Figure("front", title, caption, [line, *marked], layout, height=430, is_wide=True)
 
 
@@ -81,14 +87,14 @@ def parameter_figure(results: Results, marks: Sequence[Mark], parameter: Paramet
     data = [_marks(results, mark, shown, place, label) for mark in marks]
     axis: dict[str, Any] = {"title": {"text": plain(name)}, "type": "linear" if is_number else "category"}
     if is_number and _spans_decades(parameter):
-        axis |= {"type": "log", "dtick": 1, "exponentformat": "power"}
+        axis |= LOGARITHMIC
     if not is_number:
         axis |= {
             "categoryorder": "array",
             "categoryarray": [plain(toml(value)) for value in parameter.values],
         }
     caption = f"One mark per setting, filled where every seed obeys every rule: {parameter.name}."
-    layout = {"xaxis": axis, "yaxis": {"title": {"text": plain(label)}}}
+    layout = {"xaxis": axis, "yaxis": _objective_axis(results)}
     anchor = "".join(letter if letter.isalnum() else "-" for letter in parameter.name)
     return Figure(f"parameter-{anchor}", f"{capital(label)} by {name}", caption, data, layout)
 
@@ -108,7 +114,7 @@ def _marks(results: Results, mark: Mark, rows: Sequence[Row], place: Any, label:
         text=[_words(row) for row in own],
         customdata=[row.violation for row in own],
         hovertemplate=f"{plain(mark.label)}<br>%{{text}}{plain(label)} %{{y:.4g}}"
-        "<br>worst violation %{customdata:.3g}<extra></extra>",
+        f"<br>{violation_label(results.sweep.experiment)} %{{customdata:.3g}}<extra></extra>",
         marker={
             "size": 10,
             "opacity": 0.85,
@@ -124,12 +130,22 @@ def _words(row: Row) -> str:
     )
 
 
+def _objective_axis(results: Results) -> dict[str, Any]:
+    values = [row.objective for row in results.finished if row.objective is not None]
+    return {
+        "title": {"text": plain(objective_label(results.sweep))},
+        **(LOGARITHMIC if _spans(values) else {}),
+    }
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _spans_decades(parameter: Parameter) -> bool:
-    values = parameter.examples()
-    if parameter.range is not None and parameter.range.log:
-        return True
-    return min(values) > 0 and math.log10(max(values) / min(values)) > DECADES
+    is_log = parameter.range is not None and parameter.range.log
+    return is_log or _spans(parameter.examples())
+
+
+def _spans(values: Sequence[float]) -> bool:
+    return bool(values) and min(values) > 0 and math.log10(max(values) / min(values)) > DECADES

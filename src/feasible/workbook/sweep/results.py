@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from feasible.workbook.cells import show
 from feasible.workbook.comparison import column
 from feasible.workbook.sweep.configuration import Sweep
+from feasible.workbook.sweep.objectives import violation_label
 from feasible.workbook.sweep.space import METHOD, Setting, toml
 from feasible.workbook.sweep.study import ATTEMPT, ATTEMPTS, places
 
@@ -100,7 +101,12 @@ class Results:
         is_told = self.sweep.objective in ("test_metric", "train_loss")
         return [
             column("objective", label, f"median over the seeds; {higher} is better", style),
-            column("violation", "worst violation", "largest distance over all seeds and rows", ".2g"),
+            column(
+                "violation",
+                violation_label(self.sweep.experiment),
+                "the largest over all seeds and rows",
+                ".2g",
+            ),
             column(
                 "obeys", "obeys", "seeds whose final network obeys every rule, also on held-out rows", "text"
             ),

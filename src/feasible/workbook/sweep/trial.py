@@ -22,7 +22,7 @@ class Outcome:
     objective: float | None
     """The median over the seeds, a training that failed as the worst; ``None``: too many failed."""
     violation: float
-    """The worst of all seeds, on weights, training and held-out rows; infinite where a training failed."""
+    """The worst of all seeds, on weights, training and held-out rows, or of the residual; infinite where one failed."""
     feasible: bool
     """Whether every training ended, and obeyed every rule."""
     attributes: Mapping[str, Any]
@@ -72,8 +72,8 @@ def _value(run: Mapping[str, Any], key: str, worst: float) -> float:
 def _violation(run: Mapping[str, Any]) -> float:
     if run["status"] != "finished":
         return math.inf
-    measured = [run.get("worst_violation"), run.get("test_worst_violation")]
-    known = [float(value) for value in measured if value is not None]
+    keys = ("residual",) if "residual" in run else ("worst_violation", "test_worst_violation")
+    known = [float(run[key]) for key in keys if run.get(key) is not None]
     return math.inf if any(math.isnan(value) for value in known) else max(known, default=0.0)
 
 
