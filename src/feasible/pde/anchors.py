@@ -9,7 +9,7 @@ from typing import Any, Self, final
 import torch
 from torch import Tensor
 
-from feasible.pde.conditions import Condition, Model, Scale, check_scale, picked
+from feasible.pde.condition import Condition, Model, Scale, check_scale, picked
 from feasible.pde.differentiation import check_points, derivatives
 from feasible.pde.domains import Domain
 from feasible.pde.inputs import as_inputs, check_rows, equal_rows, matched, taken

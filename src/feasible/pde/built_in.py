@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from feasible.errors import UnsupportedError
-from feasible.pde.conditions import Condition, Dirichlet, Initial, Neumann, OnPart, Periodic, Robin
+from feasible.pde.condition import Condition, OnPart
+from feasible.pde.conditions import Dirichlet, Initial, Neumann, Periodic, Robin
 from feasible.pde.domains import Domain
 from feasible.pde.plans import Axis, Plan, Side, enter
 from feasible.pde.samplers import grid

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import jacfwd
 
-from feasible.pde.conditions import Condition, OnPart
+from feasible.pde.condition import Condition, OnPart
 from feasible.pde.domains import Domain
 from feasible.pde.equations import Equation
 from feasible.pde.forward_mode import load

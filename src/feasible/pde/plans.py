@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.func import jvp
 
-from feasible.pde.conditions import Dirichlet, Initial, Neumann, OnPart, Robin
+from feasible.pde.condition import OnPart
+from feasible.pde.conditions import Dirichlet, Initial, Neumann, Robin
 from feasible.pde.domains import Disc, Domain, Face, TimeCylinder
 from feasible.pde.forward_mode import load
 

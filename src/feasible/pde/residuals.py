@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from feasible.pde.anchors import Anchor
-from feasible.pde.conditions import Dirichlet, Initial, OnPart
+from feasible.pde.condition import OnPart
+from feasible.pde.conditions import Dirichlet, Initial
 from feasible.pde.diagnosis import CONSTANT, one_problem, shown, solving_constants
 from feasible.pde.differentiation import derivatives
 from feasible.pde.forward_mode import load

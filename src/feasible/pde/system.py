@@ -13,7 +13,7 @@ from torch import Tensor
 
 from feasible.pde.anchors import Anchor
 from feasible.pde.balance import Rule, balanced
-from feasible.pde.conditions import Condition, OnPart
+from feasible.pde.condition import Condition, OnPart
 from feasible.pde.diagnosis import Diagnosis, diagnosis
 from feasible.pde.domains import Domain
 from feasible.pde.equations import Equation
