@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import pytest
@@ -10,7 +10,7 @@ import torch
 
 import feasible as fs
 from feasible.schedules import Exponential, Linear
-from feasible.testing import METHOD_CHECKS, MethodSubject
+from feasible.testing import METHOD_CHECKS, MethodSubject, specifications
 
 
 @dataclass(frozen=True)
@@ -288,11 +288,15 @@ WRONG_ARGUMENTS = [pytest.param(*wrong, id=wrong[1]) for case in CASES for wrong
 
 
 def trials() -> Iterator[object]:
-    """Every check with every row; rows behind the first of a class run the long ones among the slow tests."""
+    """Every check with every row; rows behind the first of a class try few sets at once, and all when it is slow."""
     first = {type(case.method): case for case in reversed(CASES)}
     for check, case in product(METHOD_CHECKS, CASES):
-        is_slow = check in EXPENSIVE and case is not first[type(case.method)]
-        yield pytest.param(check, case, id=f"{check}-{case}", marks=[pytest.mark.slow] if is_slow else [])
+        is_long = check in EXPENSIVE
+        is_slow = case is not first[type(case.method)] and (is_long or not hasattr(specifications, check))
+        marks = [pytest.mark.slow] if is_slow else []
+        yield pytest.param(check, case, id=f"{check}-{case}", marks=marks)
+        if is_slow and not is_long:
+            yield pytest.param(check, replace(case, sets=case.sets[::3]), id=f"{check}-{case}-few sets")
 
 
 EXPENSIVE = (
