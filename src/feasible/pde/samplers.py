@@ -82,6 +82,7 @@ def adaptive(
     domain: Domain,
     residual: Callable[[Tensor], Tensor],
     count: int,
+    part: str | None = None,
     *,
     power: float = 1.0,
     offset: float = 1.0,
@@ -95,6 +96,7 @@ def adaptive(
         domain: where.
         residual: of points (n, dim); (n,) or (n, equations), of which the norm is taken.
         count: how many, without repetition.
+        part: of the boundary, by name; ``None``: inside. A part that is one point gives one point.
         power: p; 0: even density.
         offset: what keeps points where the residual is small.
         candidates: even points to choose from; ``None``: ten times as many.
@@ -104,17 +106,43 @@ def adaptive(
     Raises:
         ValueError: an argument is out of range, or a residual is not finite.
 
+    >>> from feasible.pde import Interval
+    >>> step = lambda x: torch.exp(-(10 * x) ** 2)
+    >>> points = adaptive(Interval(-1, 1), step, 1000, offset=0.1, generator=torch.Generator().manual_seed(0))
+    >>> bool((points.abs() < 0.2).float().mean() > 0.8)
+    True
+
     Source: Wu, Zhu, Tan, Kartha & Lu, *A comprehensive study of non-adaptive and residual-based adaptive sampling
     for physics-informed neural networks* (2023).
     """
     check_count("adaptive", count)
     many = 10 * count if candidates is None else candidates
-    if many < count or not 0 <= power < math.inf or not 0 <= offset < math.inf:
-        raise ValueError(
-            f"adaptive: expected candidates ≥ {count}, power ≥ 0 and offset ≥ 0; got {many}, {power} and {offset}."
-        )
-    points = uniform(domain, many, generator=generator, dtype=dtype)
-    size = residual(points).detach().reshape(many, -1).double()
+    if many < count:
+        raise ValueError(f"adaptive: expected candidates ≥ {count}, got {many}.")
+    points = uniform(domain, many, part, generator=generator, dtype=dtype)
+    if len(points) == 1:
+        return points
+    return points[chosen(residual(points), count, power=power, offset=offset, generator=generator)]
+
+
+def chosen(
+    residual: Tensor, count: int, *, power: float, offset: float, generator: torch.Generator | None
+) -> Tensor:
+    """The numbers of so many rows, (count,), in order: each with a probability ∝ ``|r|ᵖ / mean |r|ᵖ + offset``.
+
+    Args:
+        residual: (n,) or (n, equations).
+        count: how many, without repetition.
+        power: p.
+        offset: what keeps rows that are small.
+        generator: of random numbers.
+
+    Raises:
+        ValueError: an argument is out of range, or a residual is not finite.
+    """
+    if not 0 <= power < math.inf or not 0 <= offset < math.inf:
+        raise ValueError(f"adaptive: expected power ≥ 0 and offset ≥ 0; got {power} and {offset}.")
+    size = residual.detach().reshape(len(residual), -1).double().cpu()
     weights = torch.linalg.vector_norm(size, dim=1) ** power
     if not bool(weights.isfinite().all()):
         raise ValueError(
@@ -126,7 +154,7 @@ def adaptive(
         raise ValueError("adaptive: with offset=0 the residual must not be 0 at so many points.")
     # torch.multinomial is limited to 2²⁴ categories; exponential clocks are not.
     clocks = torch.empty_like(density).exponential_(generator=generator) / density
-    return points[clocks.topk(count, largest=False).indices.sort().values]
+    return clocks.topk(count, largest=False).indices.sort().values.to(residual.device)
 
 
 def check_count(name: str, count: int) -> None:

@@ -245,8 +245,13 @@ def batched(constraint: Constraint, value: Tensor, parameters: Sequence[Tensor])
             slopes.reshape(len(rows), *value.shape),
             is_grads_batched=True,
             retain_graph=True,
-            allow_unused=True,
-            materialize_grads=True,
+            allow_unused=True,  # materialize_grads would make zeros without a dimension for the rows
         )
-        pieces.append(torch.cat([part.reshape(len(rows), -1).to(value.dtype) for part in parts], 1))
+        columns = [
+            value.new_zeros(len(rows), parameter.numel())
+            if part is None
+            else part.reshape(len(rows), -1).to(value.dtype)
+            for part, parameter in zip(parts, parameters, strict=True)
+        ]
+        pieces.append(torch.cat(columns, 1))
     return torch.cat(pieces)

@@ -6,7 +6,7 @@ import dataclasses
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
+from types import ModuleType, UnionType
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
@@ -175,13 +175,33 @@ def build(kind: str, classes: Mapping[str, type[T]], table: Named) -> T:
     cls = classes[name]
     _check_names(cls, arguments)
     hints = _hints(cls)
-    values = {key: _argument(key, value, hints.get(key)) for key, value in arguments.items()}
+    values = {
+        key: _of_the_same_kind(kind, classes, key, value)
+        if _is_of_these(hints.get(key), classes)
+        else _argument(key, value, hints.get(key))
+        for key, value in arguments.items()
+    }
     _check_kinds(values, hints)
     try:
         return cls(**values)
+    except InputError:
+        raise
     except (TypeError, ValueError, RuntimeError) as error:
         message = " ".join(str(error).split())
         raise InputError(message if name in message else f"{name}: {message}") from error
+
+
+def _is_of_these(hint: Any, classes: Mapping[str, type[Any]]) -> bool:
+    """Whether an argument is of the type that all these classes are, as a way that contains another way."""
+    parts = [part for part in _parts(hint) if part is not object]
+    return any(all(part in cls.__mro__ for cls in classes.values()) for part in parts)
+
+
+def _of_the_same_kind(kind: str, classes: Mapping[str, type[T]], name: str, value: Any) -> T:
+    with inside(name):
+        if not isinstance(value, str | dict):
+            raise InputError(f'{name} must be the name of a {kind}, or {{ name = "…", … }}, got {value!r}.')
+        return build(kind, classes, value)
 
 
 def _check_names(cls: type[Any], arguments: Mapping[str, Any]) -> None:
@@ -222,17 +242,42 @@ def _argument(name: str, value: Any, hint: Any) -> Any:
 
 
 def _check_kinds(values: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
-    """Arguments that are plain numbers are numbers of that kind.
+    """Arguments that are plain numbers, texts or lists of them are so.
 
     Raises:
         InputError: one is not; its key is seen from the table.
     """
-    words = {int: "a whole number", float: "a number"}
     for key, value in values.items():
-        kind = hints.get(key)
-        fits = isinstance(value, int | float if kind is float else int) and not isinstance(value, bool)
-        if kind in words and not fits:
-            raise InputError(f"{key} must be {words[kind]}, got {value!r}.", key=(key,))
+        wanted = _wanted(value, hints.get(key))
+        if wanted is not None:
+            got = list(value) if isinstance(value, tuple) else value
+            raise InputError(f"{key} must be {wanted}, got {got!r}.", key=(key,))
+
+
+KINDS: dict[Any, tuple[str, str]] = {
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    str: ("a text", "texts"),
+    bool: ("true or false", "true and false"),
+}
+"""What one and several are called."""
+
+
+def _wanted(value: Any, hint: Any) -> str | None:
+    """What a value should have been; ``None``: it is that, or its type is not a plain one."""
+    if hint in KINDS:
+        kinds = int | float if hint is float else hint
+        fits = isinstance(value, kinds) and (hint is bool or not isinstance(value, bool))
+        return None if fits else KINDS[hint][0]
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple and parts[1:] == (...,) and parts[0] in KINDS:
+        fits = isinstance(value, tuple) and all(_wanted(item, parts[0]) is None for item in value)
+        return None if fits else f"a list of {KINDS[parts[0]][1]}"
+    if typing.get_origin(hint) in (typing.Union, UnionType):
+        wanted = [_wanted(value, part) for part in parts if part is not type(None)]
+        is_accepted = None in wanted or (value is None and type(None) in parts)
+        return None if is_accepted else " or ".join(word for word in wanted if word)
+    return None
 
 
 def _nested(table: dict[str, Any], hint: Any) -> Set | Schedule:

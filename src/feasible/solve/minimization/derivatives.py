@@ -81,12 +81,11 @@ class Derivatives:
                     unit[start : start + chunk],
                     retain_graph=True,
                     is_grads_batched=True,
-                    allow_unused=True,
-                    materialize_grads=True,
+                    allow_unused=True,  # materialize_grads would make zeros without a dimension for the rows
                 )
                 for at, part in zip(self.unknowns.slices, gradients, strict=True):
                     whole = torch.from_numpy(jacobian[start : start + chunk, at])
-                    whole.copy_(part.reshape(part.shape[0], -1))
+                    whole.copy_(torch.zeros(()) if part is None else part.reshape(part.shape[0], -1))
         return jacobian
 
 

@@ -52,7 +52,8 @@ def measured(posed: Posed, model: nn.Module, metric: str, tolerance: float) -> d
         "output_rms": output,
         "reference_rms": reference,
         **over_queries(posed, model),
-        "unknown": worst_of(abs(float(getattr(model, name)) / u.truth - 1) for name, u in posed.unknowns.items()),
+        "unknown": worst_of(abs(float(getattr(model, name).detach()) / unknown.truth - 1)
+                            for name, unknown in posed.unknowns.items()),
         "feasible": residual <= tolerance and output >= COLLAPSED * reference,
         "test_feasible": None,
     }  # fmt: skip

@@ -10,9 +10,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from feasible.pde.samplers import chosen
+
 Model = Callable[..., Tensor]
 Kind = Literal["data", "equation", "condition"]
 Columns = tuple[Tensor, ...]
+CANDIDATES = 10
+"""Rows that each of those chosen by their residuals is chosen from."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,15 @@ class Rows:
             return self
         index = torch.randperm(len(self), generator=generator)[:count]
         return replace(self, columns=tuple(column[index] for column in self.columns))
+
+    def adapted(self, model: Model, generator: torch.Generator, count: int | None = None) -> Rows:
+        """As many other rows, more of them where the residual is large; where none can be drawn, as ``redrawn``."""
+        if self.draw is None:
+            return self.redrawn(generator, count)
+        wanted = count or len(self)
+        columns = self.draw(CANDIDATES * wanted, generator)
+        index = chosen(self.residual(model, *columns), wanted, power=1.0, offset=1.0, generator=generator)
+        return replace(self, columns=tuple(column[index] for column in columns))
 
     def to(self, dtype: torch.dtype) -> Rows:
         """The same rows in another precision."""

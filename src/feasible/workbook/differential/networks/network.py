@@ -9,7 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from feasible.workbook.differential.checks import one_of
 from feasible.workbook.differential.problems.problem import Posed
+from feasible.workbook.errors import InputError
 
 
 class Sine(nn.Module):
@@ -28,6 +30,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "sin": Sine,
 }
 """Those that can be differentiated twice."""
+PIECEWISE = ("relu", "leaky_relu", "identity", "hardtanh")
+"""Those that consist of straight pieces."""
 Precision = Literal["float32", "float64"]
 PRECISIONS: dict[Precision, torch.dtype] = {"float32": torch.float32, "float64": torch.float64}
 
@@ -43,8 +47,7 @@ class Network(ABC):
     dtype: Precision = "float64"
 
     def __post_init__(self) -> None:
-        if self.dtype not in PRECISIONS:
-            raise ValueError(f"dtype must be one of {', '.join(PRECISIONS)}, got {self.dtype!r}.")
+        one_of(self, "dtype", tuple(PRECISIONS))
 
     @abstractmethod
     def build(self, posed: Posed) -> nn.Module:
@@ -60,11 +63,13 @@ def activation(name: str) -> nn.Module:
     """The activation of this name.
 
     Raises:
-        ValueError: there is none.
+        InputError: there is none, or its second derivative does not tell anything.
     """
     if name not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
-        raise ValueError(
-            f"activation must be one of {known}, which can be differentiated twice; got {name!r}."
+        why = f" The second derivative of {name} is 0 wherever there is one." if name in PIECEWISE else ""
+        raise InputError(
+            f"activation must be one of {known}, which can be differentiated twice; got {name!r}.{why}",
+            key=("activation",),
         )
     return ACTIVATIONS[name]()

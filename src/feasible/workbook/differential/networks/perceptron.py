@@ -10,8 +10,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from feasible.workbook.differential.checks import above_zero, at_least
 from feasible.workbook.differential.networks.network import Network, activation
 from feasible.workbook.differential.problems.problem import Posed
+from feasible.workbook.errors import InputError
 
 __all__ = ["Perceptron"]
 
@@ -25,11 +27,24 @@ class Perceptron(Network):
         hidden: their widths.
         activation: behind each hidden layer: ``"tanh"``, ``"silu"``, ``"softplus"``, ``"gelu"`` or ``"sin"``.
         first_scale: the first layer's weights, times this: how fast its features vary.
+
+    Raises:
+        InputError: there is no hidden layer, a number is not positive, or the activation cannot be differentiated
+            twice.
     """
 
     hidden: tuple[int, ...] = (32, 32)
     activation: str = "tanh"
     first_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.hidden:
+            message = "hidden must name at least one layer: a network without one is an affine function."
+            raise InputError(message, key=("hidden",))
+        at_least(self, hidden=1)
+        above_zero(self, "first_scale")
+        activation(self.activation)
 
     def build(self, posed: Posed) -> nn.Module:
         """With torch's own initialisation, but for the first layer's scale."""

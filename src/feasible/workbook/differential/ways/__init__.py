@@ -2,11 +2,19 @@
 
 from typing import TYPE_CHECKING
 
-from feasible.workbook.differential.ways import after_training, balanced, last_layer, least_squares, steps
+from feasible.workbook.differential.ways import (
+    after_training,
+    balanced,
+    last_layer,
+    least_squares,
+    projected,
+    steps,
+)
 from feasible.workbook.differential.ways.after_training import *
 from feasible.workbook.differential.ways.balanced import *
 from feasible.workbook.differential.ways.last_layer import *
 from feasible.workbook.differential.ways.least_squares import *
+from feasible.workbook.differential.ways.projected import *
 from feasible.workbook.differential.ways.steps import *
 
 # Each file names what it offers. Type checkers follow the star imports, but no list that is put together.
@@ -16,5 +24,6 @@ if not TYPE_CHECKING:
         *balanced.__all__,
         *last_layer.__all__,
         *least_squares.__all__,
+        *projected.__all__,
         *steps.__all__,
     ]
