@@ -165,8 +165,15 @@ def exact(x: Tensor) -> Tensor:
 
 
 def normal_slope(domain: pde.Domain, part: str) -> Callable[[Tensor], Tensor]:
-    """The slope of ``exact``."""
-    return lambda x: pde.Neumann(domain, part).residual(exact, x)
+    """The slope of ``exact`` on a face."""
+    axis, _, sign = domain.face(part)
+
+    def slope(x: Tensor) -> Tensor:
+        if axis == 0:
+            return sign * 2 * torch.cos(2 * x[:, :1]) * torch.exp(-x[:, -1:])
+        return sign * start_slope(x) if axis == x.shape[1] - 1 else 0 * x[:, :1]
+
+    return slope
 
 
 def robin(domain: pde.Domain, part: str, alpha: float, beta: float) -> Callable[[Tensor], Tensor]:
@@ -222,15 +229,14 @@ BUILT_IN = {
         *(pde.Robin(LINE, "right", -1.0, beta=2.0), pde.Dirichlet(LINE, "left", 2.0)),
         pde.Neumann(LINE, "left", 3.0),
     ],
-    "four Robin": [
+    "Robin at a corner": [
         pde.Robin(UNIT, part, robin(UNIT, part, 1 + i, 2.0), alpha=1.0 + i, beta=2.0)
-        for i, part in enumerate(UNIT.parts)
+        for i, part in enumerate(("left", "top"))
     ],
     "one of each": [
-        pde.Dirichlet(BRICK, "left", exact),
-        pde.Neumann(BRICK, "right", normal_slope(BRICK, "right")),
-        pde.Robin(BRICK, "bottom", robin(BRICK, "bottom", 3.0, 1.0), alpha=3.0),
-        pde.Robin(BRICK, "back", robin(BRICK, "back", -1.0, 1.0), alpha=-1.0),
+        pde.Dirichlet(UNIT, "left", exact),
+        pde.Neumann(UNIT, "right", normal_slope(UNIT, "right")),
+        pde.Robin(UNIT, "bottom", robin(UNIT, "bottom", 3.0, 1.0), alpha=3.0),
     ],
     "cooling": [
         pde.Robin(CYLINDER, "left", robin(CYLINDER, "left", 2.0, 1.0), alpha=2.0),
