@@ -22,6 +22,7 @@ from . import (
     projection_of_parameters,
     search,
     sets,
+    step_costs,
     study,
     unit_rows,
 )
@@ -40,6 +41,7 @@ ALL = {
     "bounded": bounded.main,
     "derivatives": derivatives.main,
     "exact_multipliers": exact_multipliers.main,
+    "step_costs": step_costs.main,
 }
 SEPARATE = {"study": study.main}
 """Hours: only where it is named."""

@@ -81,8 +81,19 @@ def exact(batch: int) -> Step:
 def study(batch: int) -> Step:
     """As the study did: a gradient for each scalar with its graph, λ from J Jᵀ, the gradient replaced."""
     model, inputs, y = setting(batch)
+
+    def evaluate() -> tuple[Tensor, Tensor]:
+        u, r = residual(model, inputs)
+        return (u - y).square().mean(), r
+
+    return in_the_form_of_the_study(model, torch.optim.Adam(model.parameters(), lr=1e-3), evaluate)
+
+
+def in_the_form_of_the_study(
+    model: nn.Module, optimizer: torch.optim.Optimizer, evaluate: Callable[[], tuple[Tensor, Tensor]]
+) -> Step:
+    """Its step, for a loss and residuals of any shape."""
     parameters = list(model.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=1e-3)
 
     def flat(gradients: tuple[Tensor | None, ...]) -> Tensor:
         return torch.cat(
@@ -94,8 +105,9 @@ def study(batch: int) -> Step:
 
     def step() -> None:
         optimizer.zero_grad()
-        u, r = residual(model, inputs)
-        f = flat(torch.autograd.grad((u - y).square().mean(), parameters, create_graph=True))
+        loss, residuals = evaluate()
+        r = residuals.reshape(-1)
+        f = flat(torch.autograd.grad(loss, parameters, create_graph=True))
         rows = [torch.autograd.grad(g, parameters, create_graph=True, allow_unused=True) for g in r]
         J = torch.stack([flat(row) for row in rows])
         right = (r - J @ f).unsqueeze(1)
