@@ -72,7 +72,7 @@ MODELS = {
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_optimizers_step_as_in_a_loop(optimizer) -> None:
     check_against_the_loop(
-        partial(mlp, 3), ONE_HOT, squares, OPTIMIZERS[optimizer], data(3, parts=3), steps=100
+        partial(mlp, 3), ONE_HOT, squares, OPTIMIZERS[optimizer], data(3, parts=3), steps=40
     )
 
 
@@ -85,7 +85,7 @@ def test_models_train_as_in_a_loop(name) -> None:
 def test_single_precision_too(optimizer) -> None:
     batches = data(3, dtype=torch.float32)
     check_against_the_loop(
-        partial(mlp, 3), ONE_HOT, squares, OPTIMIZERS[optimizer], batches, 100, torch.float32
+        partial(mlp, 3), ONE_HOT, squares, OPTIMIZERS[optimizer], batches, 40, torch.float32
     )
 
 
