@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from feasible import Intersection
 from feasible.testing import SET_CHECKS
 
 from .cases import SetCase
@@ -31,13 +32,19 @@ WRONG_SHAPES = [
 
 EXPENSIVE = ("compiled_projection_agrees", "projection_is_differentiable", "all_ways_to_differentiate_agree")
 """The first row of every class runs these at once, the others among the slow tests."""
+SEARCHED = ("interior_has_room", "interior_points_stay")
+"""Intersections search for these points: the last row of entries, of vectors and of tensors does so at once."""
 
 
 def trials() -> Iterator[object]:
     """Every check with every row."""
     first = {type(case.set): case for case in reversed(CASES)}
+    searching = [c for c in CASES if isinstance(c.set, Intersection) and c.set.offers("interior")]
+    last = {case.set.unit: case for case in searching}
+    later = {id(case) for case in searching if case is not last[case.set.unit] or case.set.unit == "matrix"}
     for check, case in product(SET_CHECKS, CASES):
-        is_slow = check in EXPENSIVE and case is not first[type(case.set)]
+        is_further = check in EXPENSIVE and case is not first[type(case.set)]
+        is_slow = is_further or (check in SEARCHED and id(case) in later)
         marks = [pytest.mark.slow] if is_slow else []
         yield pytest.param(check, case, id=f"{check}-{case.set!r}", marks=marks)
 
