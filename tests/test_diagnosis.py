@@ -143,8 +143,14 @@ def assert_is_well(report, *names):
 METHODS = [fs.AugmentedLagrangian(), fs.AugmentedLagrangian(1.0, 0.2), fs.Lagrangian(dual_lr=0.2)]
 
 
-@pytest.mark.parametrize("steps", [100, 300, 1000])
-@pytest.mark.parametrize("method", METHODS, ids=str)
+LENGTHS = [
+    pytest.param(method, steps, id=f"{method}-{steps}", marks=[pytest.mark.slow] if is_slow else [])
+    for method in METHODS
+    for steps, is_slow in ((100, False), (300, False), (1000, method is not METHODS[0]))
+]
+
+
+@pytest.mark.parametrize(("method", "steps"), LENGTHS)
 def test_known_answers_are_well(method, steps):
     """Platt and Barr; the die of mean 4.5; least norm under equalities and inequalities."""
     total = {"sum": (fs.Equal(1.0), method, torch.sum)}
@@ -186,9 +192,21 @@ def test_sampled_equations_are_well(batch):
     assert_is_well(problem.report())
 
 
-@pytest.mark.parametrize("set", [fs.Equal(0.0), fs.Box(upper=0.0)], ids=str)
-@pytest.mark.parametrize("entries", [1, 100])
-@pytest.mark.parametrize("method", [*METHODS, fixed()], ids=str)
+NOISE = [
+    pytest.param(
+        method, entries, set, id=f"{method}-{entries}-{set}", marks=[pytest.mark.slow] if is_slow else []
+    )
+    for method in (*METHODS, fixed())
+    for entries, set, is_slow in (
+        (1, fs.Equal(0.0), method is not METHODS[0]),
+        (1, fs.Box(upper=0.0), False),
+        (100, fs.Equal(0.0), False),
+        (100, fs.Box(upper=0.0), method is not METHODS[0]),
+    )
+]
+
+
+@pytest.mark.parametrize(("method", "entries", "set"), NOISE)
 def test_noise_is_no_illness(set, entries, method):
     generator = torch.Generator().manual_seed(2)
     noisy = {"x": (set, method, lambda x: x + torch.randn(entries, dtype=F64, generator=generator))}
