@@ -87,6 +87,20 @@ class Requirement:
             if described is None or len(kept) < len(described):
                 self.curved.append(part)
 
+    def value(self) -> Tensor:
+        """What the function returns, in float64.
+
+        Raises:
+            ValueError: its shape has changed.
+        """
+        value = self.function().double()
+        if value.shape != self.shape:
+            raise ValueError(
+                f"project_parameters: the value of {self.name} had shape {tuple(self.shape)} and now has "
+                f"{tuple(value.shape)}."
+            )
+        return value
+
     def seen(self, value: Tensor) -> list[Tensor]:
         """The rows of a value, flat, then those of the cuts."""
         rows = [row.function(value).reshape(-1) for row in self.rows]
@@ -188,14 +202,11 @@ class Conditions:
 
     def values(self) -> list[Tensor]:
         """The value of each constraint in float64, with its graph where gradients are on."""
-        values = [requirement.function().double() for requirement in self.requirements]
-        for requirement, value in zip(self.requirements, values, strict=True):
-            if value.shape != requirement.shape:
-                raise ValueError(
-                    f"project_parameters: the value of {requirement.name} had shape {tuple(requirement.shape)} and "
-                    f"now has {tuple(value.shape)}."
-                )
-        return values
+        return [requirement.value() for requirement in self.requirements]
+
+    def seen(self) -> list[Tensor]:
+        """The same without graphs: there is only one of them at a time."""
+        return [requirement.value().detach() for requirement in self.requirements]
 
     def distances(self, values: Sequence[Tensor]) -> Values:
         """How far values are from their sets."""
@@ -214,14 +225,13 @@ class Conditions:
         """All rows of these values in one vector."""
         pairs = zip(self.requirements, values, strict=True)
         parts = [row for requirement, value in pairs for row in requirement.seen(value)]
-        return torch.cat(parts) if len(parts) != 1 else parts[0]
+        return joined(parts, self.weights.device)
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         """Lower and upper bounds of all rows."""
         pairs = [pair for requirement in self.requirements for pair in requirement.bounds()]
-        empty = torch.zeros(0, dtype=torch.float64, device=self.weights.device)
-        low = torch.cat([empty, *(low.double() for low, _ in pairs)])
-        return low, torch.cat([empty, *(high.double() for _, high in pairs)])
+        device = self.weights.device
+        return joined([low for low, _ in pairs], device), joined([high for _, high in pairs], device)
 
     def cut(self, values: Sequence[Tensor]) -> None:
         """Describe the sets that have no rows around these values."""
@@ -239,8 +249,7 @@ class Conditions:
         """Multipliers of rows, as one tensor in the shape of each of the caller's constraints' values."""
         shaped: dict[int, list[Tensor]] = {}
         start = 0
-        values = [value.detach() for value in self.values()]
-        for requirement, value in zip(self.requirements, values, strict=True):
+        for requirement, value in zip(self.requirements, self.seen(), strict=True):
             with torch.enable_grad():
                 precise = value.requires_grad_()
                 seen = requirement.seen(precise)
@@ -254,6 +263,13 @@ class Conditions:
         return tuple(
             each[0] if len(each) == 1 else torch.cat([p.reshape(-1) for p in each]) for each in parts
         )
+
+
+def joined(parts: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Flat tensors as one, in float64."""
+    if len(parts) == 1:
+        return parts[0].double()
+    return torch.cat([torch.zeros(0, dtype=torch.float64, device=device), *parts])
 
 
 def listed(constraints: object) -> list[object]:

@@ -50,7 +50,7 @@ def affine(search: Search, most: int) -> tuple[Point, int]:
         iterations += 1
         linear, metric = search.linearise(here)
         toward = search.weights.start - here.x
-        rcond = _precision(search, linear.jacobian)
+        rcond = precision(search, *linear.jacobian.shape)
         step = linear.step(toward, metric, rcond, rcond)
         here = search.evaluate(here.x + step.move)
         if search.conditions.has_fixed_rows:
@@ -68,14 +68,14 @@ def affine(search: Search, most: int) -> tuple[Point, int]:
     return best, iterations
 
 
-def _precision(search: Search, jacobian: Tensor) -> float:
+def precision(search: Search, rows: int, columns: int) -> float:
     """Where singular values are rounding: of the factorisation's, or of the Jacobian's own numbers.
 
     A linear differential equation over random features needs all that are not: its solution lives among the smallest.
     """
     if search.rcond is not None:
         return search.rcond
-    rounding = torch.finfo(torch.float64).eps * (8 + math.sqrt(sum(jacobian.shape)))
+    rounding = torch.finfo(torch.float64).eps * (8 + math.sqrt(rows + columns))
     own = torch.finfo(search.weights.dtype).eps
     return rounding if own < rounding else 8 * own
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from feasible.solve.projection.conditions import Conditions
-from feasible.solve.projection.outputs import Points, outputs_at, overheard
+from feasible.solve.projection.outputs import Points, outputs_at
 from feasible.solve.projection.result import ProjectionResult
-from feasible.solve.projection.search import Search
+from feasible.solve.projection.search import Point, Search
 from feasible.solve.projection.ways import finished, travelled
 from feasible.solve.projection.weights import Weights, undisturbed
 
@@ -52,6 +52,9 @@ def project_parameters(
     one rank-revealing solve in float64; where they cannot all hold, it is their least-squares solution. Else
     Gauss–Newton steps with truncated singular values lead to the constraints, and steps along them back towards θ₀.
 
+    A large system is given in parts: several constraints, such as those of ``pde.System.chunks``. Of affine equations
+    that outnumber the parameters only a triangle is kept, and of all others, by products, the graph of one part.
+
     A differential equation without a condition or a data point that rules out u ≡ 0 is satisfied by collapse: give
     anchors as further constraints. The model is evaluated in evaluation mode, and every evaluation draws the same
     random numbers.
@@ -78,7 +81,8 @@ def project_parameters(
 
     Returns:
         A ``ProjectionResult``; ``success`` is true only where all constraints hold within ``tol``. Where they do not,
-        the model keeps the best parameters that were found.
+        the model keeps the best parameters that were found. Where the system was too large to be kept there are no
+        multipliers.
 
     Raises:
         ValueError, TypeError: something does not fit together; the message says what and what would mend it.
@@ -103,23 +107,18 @@ def project_parameters(
     with undisturbed(model) as replay:
         watched = None if points is None else outputs_at(model, points)
         conditions = Conditions(weights, constraints, keep)
-        search = Search(
-            weights,
-            conditions,
-            watched if metric == "outputs" else None,
-            _shaped(targets, watched),
-            replay,
-            _tolerance(tol, weights.dtype),
-            rcond,
-        )
-        try:
-            before = _outputs(search, watched)
-            way = travelled(search, method, max_iterations, learning_rate)
-            after = _outputs(search, watched)
-        except BaseException:
-            weights.restore()
-            raise
-        result = finished(search, way, before, after)
+        tolerance = _tolerance(tol, weights.dtype)
+        with weights.alone():
+            seen = watched if metric == "outputs" else None
+            search = Search(weights, conditions, seen, _shaped(targets, watched), replay, tolerance, rcond)
+            try:
+                before = _outputs(search, watched, search.start)
+                way = travelled(search, method, max_iterations, learning_rate)
+                after = _outputs(search, watched, way.point)
+            except BaseException:
+                weights.restore()
+                raise
+            result = finished(search, way, before, after)
     _warn_of_collapse(result)
     return result
 
@@ -218,15 +217,13 @@ def _shaped(targets: Tensor | None, watched: Any) -> Tensor | None:
     return targets.detach().reshape(-1).double()
 
 
-def _outputs(search: Search, watched: Any) -> Tensor | None:
-    """The outputs at the present parameters: at the points, or wherever the constraints look at them."""
-    if watched is not None:
-        with search.replay:
-            found: Tensor = watched().detach().double()
-        return found
-    with overheard(search.weights.model) as heard:
-        search.values()
-    return torch.cat(heard) if heard else None
+def _outputs(search: Search, watched: Any, here: Point) -> Tensor | None:
+    """The outputs where the parameters are: at the points, or wherever the constraints looked at them."""
+    if watched is None:
+        return here.outputs
+    with search.replay:
+        found: Tensor = watched().detach().double()
+    return found
 
 
 def _warn_of_collapse(result: ProjectionResult) -> None:

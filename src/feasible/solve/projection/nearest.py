@@ -11,6 +11,7 @@ from torch import Tensor
 
 from feasible.sets.active_set import nearest_under_inequalities
 from feasible.sets.precision import roundoff
+from feasible.solve.projection.triangle import LEAST, Triangle
 
 TIGHT = 1e-12
 """Directions with singular values above this share of the largest are left alone by moves along the constraints."""
@@ -18,7 +19,6 @@ UNMOVABLE = 1e-10
 """Share of a row's gradient outside the equations' below which they decide on it."""
 BLIND = 1e-6
 """Changes that outputs see less than this share of the largest count as seen that much, next to inequalities."""
-CHUNK = 4096
 ROUNDS = 50
 
 
@@ -27,7 +27,7 @@ class Spectrum:
 
     def __init__(self, matrix: Tensor, right: Tensor) -> None:
         columns = matrix.shape[1]
-        self.is_compressed = len(matrix) > 2 * columns + CHUNK // 8
+        self.is_compressed = len(matrix) > 2 * columns + LEAST // 8
         if self.is_compressed:
             matrix, right = compressed(matrix, right)
         if len(matrix) < columns:
@@ -81,11 +81,11 @@ class Spectrum:
 def compressed(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """A square system with the same least-squares solutions, from QR decompositions of chunks of the rows."""
     columns = matrix.shape[1]
-    whole = torch.cat([matrix, right[:, None]], dim=1)
-    triangle = whole[:0]
-    for chunk in torch.split(whole, max(CHUNK, columns)):
-        triangle = torch.linalg.qr(torch.cat([triangle, chunk]), mode="r").R
-    return triangle[:, :columns], triangle[:, columns]
+    triangle = Triangle(columns, matrix.device)
+    size = max(LEAST, 2 * columns)
+    for rows, part in zip(torch.split(matrix, size), torch.split(right, size), strict=True):
+        triangle.add(rows, part)
+    return triangle.square()
 
 
 class Metric(NamedTuple):

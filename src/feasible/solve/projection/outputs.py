@@ -65,6 +65,8 @@ def _tensors(output: Any) -> Iterator[Tensor]:
     elif isinstance(output, (tuple, list)):
         for part in output:
             yield from _tensors(part)
+    elif isinstance(value := getattr(output, "value", None), Tensor):  # a function with its derivatives
+        yield value
 
 
 @contextmanager

@@ -11,15 +11,16 @@ from torch import Tensor
 
 from feasible.optim.least_squares import Products
 from feasible.optim.randomness import Replay
-from feasible.solve.projection.conditions import Conditions, Values
+from feasible.solve.projection.conditions import Conditions, Requirement, Values, joined
 from feasible.solve.projection.linearised import Differentiation
 from feasible.solve.projection.nearest import TIGHT, Linearised, Metric
+from feasible.solve.projection.outputs import overheard
 from feasible.solve.projection.weights import Weights
 
 COARSE = 1e-2
 """Where outputs bend, directions that they see less than this share of the largest are left alone at first."""
 AFFINE = 1e-10
-"""Relative bend of a value below which it counts as affine."""
+"""The same for any dtype."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Point:
     values: Values
     move: float
     """Half the squared move in the metric."""
+    outputs: Tensor | None
+    """What the model put out while the constraints looked at it."""
 
 
 class Search:
@@ -57,6 +60,8 @@ class Search:
     ) -> None:
         self.weights, self.conditions, self.replay = weights, conditions, replay
         self.tol, self.rcond = tol, rcond
+        self.slack = max(AFFINE, 1e3 * torch.finfo(weights.dtype).eps)
+        """Relative bend of a value below which it counts as affine."""
         self._outputs = outputs
         self.coarseness = COARSE
         """Share of the largest singular value below which bent outputs are not asked."""
@@ -79,6 +84,15 @@ class Search:
         with self.replay:
             return self.conditions.rows(self.conditions.values())
 
+    def rows_of(self, requirement: Requirement) -> Callable[[], Tensor]:
+        """The rows of one constraint alone, as a function of the present parameters."""
+
+        def rows() -> Tensor:
+            with self.replay:
+                return joined(requirement.seen(requirement.value()), self.weights.device)
+
+        return rows
+
     def _output_values(self) -> Tensor:
         assert self._outputs is not None
         with self.replay:
@@ -88,14 +102,15 @@ class Search:
         """The constraints' values at the present parameters."""
         self.evaluations += 1
         with self.replay:
-            return [value.detach() for value in self.conditions.values()]
+            return self.conditions.seen()
 
     def evaluate(self, x: Tensor) -> Point:
         """Write parameters and look."""
         self.weights.write(x)
         x = self.weights.read()
-        values = self.conditions.distances(self.values())
-        return Point(x, values, self._move(x))
+        with overheard(self.weights.model) as heard:
+            values = self.conditions.distances(self.values())
+        return Point(x, values, self._move(x), torch.cat(heard) if heard else None)
 
     def _move(self, x: Tensor) -> float:
         if self.reference is None:
@@ -116,11 +131,7 @@ class Search:
         self.differentiations += 1
         self.conditions.cut(self.values())
         rows, jacobian = self._rows.matrix()
-        if not bool(jacobian.isfinite().all()):
-            raise ValueError(
-                "project_parameters: a constraint's gradient is not finite at the present parameters.\n"
-                "  Look for sqrt, norm or division at 0 in the constraints."
-            )
+        check_finite(jacobian)
         linear = Linearised(rows, jacobian, *self.conditions.bounds())
         if self.is_constant:
             self._constant = linear
@@ -153,20 +164,24 @@ class Search:
     def is_affine(self) -> bool:
         """Whether values, and the outputs of the metric, are affine in the parameters: two steps there and back."""
         start = self.weights.start
-        generator = torch.Generator().manual_seed(0)
-        size = float(torch.linalg.vector_norm(start)) / math.sqrt(max(len(start), 1)) or 1.0
-        first, second = (
-            size * torch.randn(len(start), generator=generator, dtype=torch.float64).to(start)
-            for _ in range(2)
-        )
-        slack = max(AFFINE, 1e3 * torch.finfo(self.weights.dtype).eps)
+        first, second = self.probes(2)
         for steps in ((-first, 0 * first, first), (0 * second, second, 2 * second)):
             before, here, after = (self._everything(start + step) for step in steps)
             size_of_values = torch.stack([before, here, after]).abs().amax()
             bend = (before + after - 2 * here).abs().amax()
-            if not bool(bend <= slack * size_of_values):
+            if not bool(bend <= self.slack * size_of_values):
                 return False
         return True
+
+    def probes(self, count: int) -> list[Tensor]:
+        """Random moves about as long as the parameters; the same ones in every call."""
+        start = self.weights.start
+        generator = torch.Generator().manual_seed(0)
+        size = float(torch.linalg.vector_norm(start)) / math.sqrt(max(len(start), 1)) or 1.0
+        return [
+            size * torch.randn(len(start), generator=generator, dtype=torch.float64).to(start)
+            for _ in range(count)
+        ]
 
     def _everything(self, x: Tensor) -> Tensor:
         self.weights.write(x)
@@ -175,3 +190,12 @@ class Search:
         if self.reference is not None:
             parts.append(self._output_values().detach().double())
         return torch.cat(parts)
+
+
+def check_finite(jacobian: Tensor) -> None:
+    """Raise ``ValueError`` where slopes are not finite."""
+    if not bool(jacobian.isfinite().all()):
+        raise ValueError(
+            "project_parameters: a constraint's gradient is not finite at the present parameters.\n"
+            "  Look for sqrt, norm or division at 0 in the constraints."
+        )

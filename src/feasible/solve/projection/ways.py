@@ -16,6 +16,7 @@ from feasible.solve.projection.certificate import certify
 from feasible.solve.projection.outputs import root_mean_square
 from feasible.solve.projection.result import ProjectionResult
 from feasible.solve.projection.search import Point, Search
+from feasible.solve.projection.tall import Tall, is_tall, least_squares
 
 ITERATIONS, ADAM_ITERATIONS = 100, 10_000
 DENSE_SIDE = 3000
@@ -37,6 +38,8 @@ class Way:
     """Whether the move is the least one, as far as steps along the constraints can tell."""
     is_cut_short: bool = False
     """Whether the limit on iterations ended it."""
+    tall: Tall | None = None
+    """Least squares whose Jacobian was not kept."""
 
 
 def travelled(search: Search, method: str, most: int | None, rate: float) -> Way:
@@ -64,6 +67,10 @@ def _way(search: Search, method: str, most: int | None, rate: float) -> Way:
         )
     if search.is_feasible(search.start) and search.start.move == 0:
         return Way("dense", search.start, 0, False, True)
+    if method != "matrix-free" and most and is_tall(search):
+        tall = least_squares(search)
+        if tall is not None:
+            return Way("dense", tall.point, 1, True, search.is_feasible(tall.point), tall=tall)
     if method == "matrix-free" or (method == "auto" and is_large):
         point, iterations = matrix_free.gauss_newton(search, search.start, most)
         return Way("matrix-free", point, iterations, False, False, iterations >= most)
@@ -89,8 +96,9 @@ def _is_large(search: Search) -> bool:
 def finished(search: Search, way: Way, before: Tensor | None, after: Tensor | None) -> ProjectionResult:
     """Everything that is known at the end."""
     here, start = way.point, search.start
-    is_dense = way.method == "dense" and not _is_large(search)
-    kkt = KKT(math.nan, here.values.largest, math.nan, 0, None)
+    is_dense = way.method == "dense" and way.tall is None and not _is_large(search)
+    rows, rank = (0, None) if way.tall is None else (way.tall.rows, way.tall.rank)
+    kkt = KKT(math.nan, here.values.largest, math.nan, rows, rank)
     multipliers: tuple[Tensor, ...] = ()
     metric_rank = None
     if is_dense:

@@ -91,6 +91,19 @@ class Weights:
         for leaf, kept in zip(self.leaves, self._kept, strict=True):
             leaf.copy_(kept)
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside, no other parameter requires gradients, so that graphs hold no more than these need."""
+        moving = {id(leaf) for leaf in self.leaves}
+        others = [p for p in unwrap(self.model).parameters() if p.requires_grad and id(p) not in moving]
+        for other in others:
+            other.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for other in others:
+                other.requires_grad_(True)
+
     def pieces(self, x: Tensor) -> list[Tensor]:
         """A vector in the parameters' shapes and dtypes."""
         parts = torch.split(x, self.sizes)
