@@ -10,6 +10,7 @@ from plotly import graph_objects
 from safetensors.numpy import save_file
 
 from feasible.workbook import page, sections
+from feasible.workbook.configuration import load_experiment
 from feasible.workbook.differential import monitor as monitoring
 from feasible.workbook.differential.monitor import Monitor
 from feasible.workbook.plots import Figure, figures
@@ -17,6 +18,7 @@ from feasible.workbook.plots.convergence import held
 from feasible.workbook.plots.scale import SignedLogScale
 from feasible.workbook.progress import Silent
 from feasible.workbook.run_directory import read_run
+from feasible.workbook.runner import run_experiment
 from feasible.workbook.tables import BudgetTable
 
 
@@ -124,6 +126,37 @@ def test_trajectories_are_drawn_where_a_way_kept_them(line: Path):
     assert residual["customdata"] == [1, 0.1, 0]
     assert len(of(found["trajectory-solution"], "adam")) == 4
     assert "trajectory-steps" not in found
+
+
+PROJECTED = """
+equation = { name = "HelmholtzLine", k = 3.0, points = 10, test_points = 11 }
+network = { name = "Perceptron", hidden = [8], dtype = "float32" }
+[budget]
+seeds = 2
+epochs = 2
+[methods.projected]
+way = { name = "Projected", first = "Steps", share = 1.0, max_iterations = 4 }
+"""
+
+
+def test_projections_are_followed_to_their_end(tmp_path: Path):
+    (tmp_path / "own.toml").write_text(PROJECTED)
+    out = run_experiment(load_experiment(tmp_path / "own.toml"), tmp_path / "run")
+    run = read_run(out)
+    best = run.best_run("projected")
+    assert best is not None
+    residual, steps = (
+        run.record("projected", "trajectory.residual"),
+        run.record("projected", "trajectory.steps"),
+    )
+    assert len(residual) == len(steps) > 2
+    assert np.all(np.diff(steps) > 0)
+    assert residual[-1] == pytest.approx(best["residual"], rel=1e-4)
+    assert residual[-1] < residual[0]
+    solutions, end = run.record("projected", "trajectory.solution"), run.record("projected", "solution")
+    assert solutions[-1] == pytest.approx(end, abs=1e-5)
+    assert {"trajectory-residual", "trajectory-error", "trajectory-solution"} <= set(drawn(out))
+    assert run.rows[0]["guarantee"].startswith("seed 0: residual ")
 
 
 def test_residuals_between_the_points_are_drawn_by_their_quantiles(line: Path):

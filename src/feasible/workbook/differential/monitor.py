@@ -6,9 +6,8 @@ The records, by their names in ``records.safetensors``; a look is a row of the h
 - ``percentiles.residual``, ``percentiles.size of the residual`` (at points that are not trained on),
   ``percentiles.parameters``, ``percentiles.gradients``, ``percentiles.updates`` (of a single epoch): (looks, 101)
 - ``predictions`` (looks, points, outputs), at the points that are shown
-- ``trajectory.solution`` (steps, points, outputs), and any other ``trajectory.NAME`` (steps,), such as
-  ``trajectory.residual`` and ``trajectory.error``: what a way keeps of a projection, step by step; where it keeps
-  only some of the steps, ``trajectory.steps`` (steps,) says which.
+- ``trajectory.steps``, ``trajectory.residual``, ``trajectory.error`` (steps,) and ``trajectory.solution`` (steps,
+  points, outputs): a projection that was followed. A way may ``keep`` other ``trajectory.NAME`` (steps,) beside them.
 """
 
 from __future__ import annotations
@@ -117,6 +116,16 @@ class Monitor:
         self.history.append(row)
         self.progress.epoch_finished(self.name, self.seed, epoch, row)
         self._record(model, epoch, residual)
+        self._watching += time.process_time() - started
+
+    def follow(self, model: nn.Module, step: int) -> None:
+        """Where a projection was at a step."""
+        started = time.process_time()
+        posed = self.posed.to(next(model.parameters()).dtype)
+        self.keep("trajectory.steps", torch.tensor(float(step)))
+        self.keep("trajectory.residual", torch.tensor(root_mean_square(evaluated(posed.held_out, model))))
+        self.keep("trajectory.error", torch.tensor(error(posed, model, self.metric)))
+        self.keep("trajectory.solution", predicted(model, *posed.shown.columns))
         self._watching += time.process_time() - started
 
     def keep(self, name: str, value: Tensor) -> None:

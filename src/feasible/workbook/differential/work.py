@@ -74,7 +74,7 @@ class DifferentialWork:
             "unit": "epoch",
             "data": self._facts(),
             "columns": columns,
-            "rows": rows_of(runs, columns),
+            "rows": [{**row, "guarantee": _said(row, runs)} for row in rows_of(runs, columns)],
             "runs": runs,
             "finished": all(run["status"] != "interrupted" for run in runs),
         }
@@ -107,6 +107,13 @@ class DifferentialWork:
             column("data_residual", "data", "root mean square of the data rows", ".2g"),
             column("milliseconds_per_epoch", "ms/epoch", "processor time of an epoch or iteration, median", ".3g"),
         ]  # fmt: skip
+
+
+def _said(row: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
+    """What the ways said of their ends: where they put it differently, the first seed's words."""
+    own = [run for run in runs if run["variant"] == row["variant"] and run["status"] == "finished"]
+    words = dict.fromkeys(" / ".join(run["guarantees"]) for run in own)
+    return str(row["guarantee"]) if len(words) < 2 else f"seed {own[0]['seed']}: {next(iter(words))}"
 
 
 def _is_told(key: str, runs: Sequence[Mapping[str, Any]]) -> bool:

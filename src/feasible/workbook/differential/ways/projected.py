@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, final
 
 import torch
@@ -19,6 +21,7 @@ from feasible.workbook.differential.problems.problem import Posed
 from feasible.workbook.differential.rows import Rows, root_mean_square
 from feasible.workbook.differential.ways.way import Solved, Way
 from feasible.workbook.errors import InputError
+from feasible.workbook.tasks.task import is_kept
 
 __all__ = ["Projected"]
 
@@ -29,8 +32,7 @@ class Projected(Way):
     """``project_parameters`` after a training, in float64 whatever the network was trained in.
 
     What the projection obeys it obeys at its points, and what it does elsewhere is another matter: at points of the
-    test it answers one query. Unknown coefficients stay as they were trained. ``records`` have the residual at its
-    points after so many seconds, at each of its evaluations (``projection``).
+    test it answers one query. Unknown coefficients stay as they were trained. The records follow its course.
 
     Args:
         first: the way that trains.
@@ -75,12 +77,14 @@ class Projected(Way):
         with share_of_budget(monitor, self.share):
             model = self.first.solve(posed, network, monitor, generator).model
         model.zero_grad()
+        course = Course()
         model, posed = model.double(), posed.to(torch.float64)
         for name in posed.unknowns:
             model.get_parameter(name).requires_grad_(False)  # it says what the equation is
         with monitor.section("projection"), warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
-            result = self._project(posed, model, monitor)
+            result = self._project(posed, model, course)
+        course.show(model, monitor)
         before, after = result.residual
         collapsed = "; the outputs collapsed" if warned else ""
         return Solved(
@@ -89,10 +93,10 @@ class Projected(Way):
             f"moved by {result.relative_move:.2g} of ‖θ‖{collapsed}",
         )
 
-    def _project(self, posed: Posed, model: nn.Module, monitor: Monitor) -> ProjectionResult:
+    def _project(self, posed: Posed, model: nn.Module, course: Course) -> ProjectionResult:
         equations = self._equations(posed)
         obeyed = [*equations, *(posed.of_kind("condition") if self.conditions else ())]
-        constraints: list[Any] = [(_recorded(rows, monitor), fs.Equal(0.0)) for rows in obeyed]
+        constraints: list[Any] = [(_noted(rows, course), fs.Equal(0.0)) for rows in obeyed]
         places = [rows.columns[: 1 + bool(posed.inputs)] for rows in equations]
         return fs.project_parameters(
             model,
@@ -130,13 +134,39 @@ def share_of_budget(monitor: Monitor, share: float) -> Iterator[None]:
         monitor.budget = whole
 
 
-def _recorded(rows: Rows, monitor: Monitor) -> Any:
-    """The rows, which note how large they are at each evaluation."""
+@dataclass
+class Course:
+    """The parameters of a projection whenever its rows were smaller than ever before: other trials are no steps."""
+
+    least: float = math.inf
+    steps: int = 0
+    places: list[tuple[int, list[Tensor]]] = field(default_factory=list)
+
+    def note(self, model: nn.Module, size: float) -> None:
+        """The model is here; of many steps, ever rarer ones are kept."""
+        if size < self.least:
+            self.least = size
+            self.steps += 1
+            if is_kept(self.steps):
+                self.places.append((self.steps, [p.detach().clone() for p in model.parameters()]))
+
+    def show(self, model: nn.Module, monitor: Monitor) -> None:
+        """All that was kept, and the end; the model stays there."""
+        twin = copy.deepcopy(model)
+        for step, place in [*self.places, (self.steps + 1, [p.detach() for p in model.parameters()])]:
+            with torch.no_grad():
+                for parameter, value in zip(twin.parameters(), place, strict=True):
+                    parameter.copy_(value)
+            monitor.follow(twin, step)
+
+
+def _noted(rows: Rows, course: Course) -> Any:
+    """The rows, whose evaluations are noted."""
 
     def residual(model: nn.Module) -> Tensor:
         values = rows(model)
         if rows.kind == "equation":
-            monitor.keep("projection", torch.tensor([monitor.seconds, root_mean_square(values)]))
+            course.note(model, root_mean_square(values))
         return values
 
     return residual
