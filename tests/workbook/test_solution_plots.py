@@ -93,6 +93,21 @@ def test_a_map_without_any_error_can_be_drawn(square: Path):
     page.figure_json(found["solution-residual"])
 
 
+@pytest.mark.parametrize("axes", [{"x": X}, {"x": X, "t": T}])
+def test_a_row_may_have_points_of_its_own(tmp_path: Path, axes: dict[str, np.ndarray]):
+    folder = write_run(tmp_path / "run", axes)
+    finer = {name: np.linspace(0, nodes[-1], 2 * len(nodes)) for name, nodes in axes.items()}
+    save_file(records(finer, 1, 0.1, 6), folder / "runs" / "adam" / "0" / "records.safetensors")
+    for figure in drawn(folder).values():
+        for trace in figure.data:
+            if trace["type"] == "heatmap":
+                assert np.shape(trace["z"]) == (len(trace["y"]), len(trace["x"]))
+            else:
+                assert len(trace["x"]) == len(trace["y"])
+    (error,) = of(drawn(folder)["solution-error"], "adam")
+    assert error["x"] == pytest.approx(finer["x"], rel=1e-4)
+
+
 def test_predictions_fade_in_below_the_reference(square: Path):
     figure = drawn(square)["predictions"]
     *looks, truth = of(figure, "adam")

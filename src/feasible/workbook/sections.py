@@ -161,10 +161,15 @@ def _best_sentence(run: RunDirectory, labels: Mapping[str, str]) -> list[str]:
     if column is None:
         return [f"Best among those that obey every rule: {labels[best]}."]
     cells = {row["variant"]: read_cell(column, row).text for row in run.rows}
-    sentence = f"Best among those that obey every rule: {labels[best]}, with a {metric} of {cells[best]}"
+    sentence = f"Best among those that obey every rule: {labels[best]}, with {_an(metric)} of {cells[best]}"
     if best != "unconstrained" and run.finished_runs("unconstrained"):
         sentence += f" (without constraints: {cells['unconstrained']})"
     return [sentence + "." + _tied_sentence(run, best, labels)]
+
+
+def _an(name: str) -> str:
+    """The name with its article."""
+    return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
 
 
 def _tied_sentence(run: RunDirectory, best: str, labels: Mapping[str, str]) -> str:

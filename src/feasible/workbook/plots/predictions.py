@@ -47,10 +47,12 @@ def fading(
     if not found:
         return
     names = [str(name) for name in run.result["data"]["axes"]]
-    cut = _Cut(names, next(iter(found.values()))[0].axes)
-    labels = output_names(next(iter(found.values()))[0].solution.shape[1])
-    for output, label in enumerate(labels):
-        data = [trace for mark, one in found.items() for trace in _curves(mark, one, cut, output, unit)]
+    cuts = {mark: _Cut(names, way.axes) for mark, (way, _, _) in found.items()}
+    cut, outputs = next((cuts[mark], way.solution.shape[1]) for mark, (way, _, _) in found.items())
+    for output, label in enumerate(output_names(outputs)):
+        data = [
+            trace for mark, one in found.items() for trace in _curves(mark, one, cuts[mark], output, unit)
+        ]
         layout = {"xaxis": {"title": {"text": plain(cut.name)}}, "yaxis": {"title": {"text": label}}}
         anchor = record.replace(".", "-") + (f"-{output + 1}" if output else "")
         said = f"{caption}{cut.words}"

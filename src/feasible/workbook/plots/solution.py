@@ -96,12 +96,11 @@ def reference_line(x: Array, y: Array, **details: Any) -> dict[str, Any]:
 
 def _lines(name: str, found: Mapping[Mark, Found]) -> Iterator[Figure]:
     one = next(iter(found.values()))
-    few = thinned(len(one.axes[0]))
-    x = one.axes[0][few]
+    broad = {"line": {"color": NEUTRAL, "width": 6}, "opacity": 0.5}
     for output, label in enumerate(output_names(one.solution.shape[1])):
-        data = [_line(mark, x, way.solution[few, output]) for mark, way in found.items()]
-        broad = {"line": {"color": NEUTRAL, "width": 6}, "opacity": 0.5}
-        data = [reference_line(x, one.reference[few, output], **broad), *data]
+        few = thinned(len(one.axes[0]))
+        data = [reference_line(one.axes[0][few], one.reference[few, output], **broad)]
+        data += [_line(mark, way, way.solution[:, output]) for mark, way in found.items()]
         layout = {"xaxis": {"title": {"text": plain(name)}}, "yaxis": {"title": {"text": label}}}
         caption = "Each method's best run over the reference solution, the broad line."
         anchor = "solution" if output == 0 else f"solution-{output + 1}"
@@ -110,14 +109,16 @@ def _lines(name: str, found: Mapping[Mark, Found]) -> Iterator[Figure]:
         ("error", "Error", "The distance to the reference solution, of each method's best run."),
         ("residual", "Residual", "Its size along the solution, nondimensional, of each method's best run."),
     ):
-        sizes = {mark: (w.error if key == "error" else size(w.residual))[few] for mark, w in found.items()}
+        sizes = {mark: way.error if key == "error" else size(way.residual) for mark, way in found.items()}
         scale = LogScale.of(float(value) for array in sizes.values() for value in array)
-        data = [_line(mark, x, array, scale) for mark, array in sizes.items()]
+        data = [_line(mark, found[mark], array, scale) for mark, array in sizes.items()]
         layout = {"xaxis": {"title": {"text": plain(name)}}, "yaxis": scale.axis("")}
         yield Figure(f"solution-{key}", title, caption, data, layout, height=340)
 
 
-def _line(mark: Mark, x: Array, y: Array, scale: LogScale | None = None) -> dict[str, Any]:
+def _line(mark: Mark, way: Found, values: Array, scale: LogScale | None = None) -> dict[str, Any]:
+    few = thinned(len(values))
+    x, y = way.axes[0][few], values[few]
     heights = y if scale is None else np.array([scale.place(float(value)) for value in y], dtype=float)
     return scatter(
         mark,

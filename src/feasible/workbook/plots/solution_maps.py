@@ -25,23 +25,23 @@ DECADES = 4
 
 def solution_maps(names: Sequence[str], found: Mapping[Mark, Found]) -> Iterator[Figure]:
     """The reference, and what each way's best run makes of it."""
-    grid = _Grid(names, next(iter(found.values())).axes)
-    reference = next(iter(found.values())).reference
+    grids = {mark: _Grid(names, way.axes) for mark, way in found.items()}
+    grid, reference = next((grids[mark], way.reference) for mark, way in found.items())
     for output in range(reference.shape[1]):
         low, high = float(np.nanmin(reference[:, output])), float(np.nanmax(reference[:, output]))
         suffix, words = (f"-{output + 1}", f" {output + 1}") if reference.shape[1] > 1 else ("", "")
         truth = grid.map(reference[:, output], span=(low, high))
         yield grid.figure(f"reference{suffix}", f"Reference{words}", "What is to be found.", [truth])
-        maps = [grid.map(way.solution[:, output], mark, (low, high)) for mark, way in found.items()]
+        maps = [grids[mark].map(way.solution[:, output], mark, (low, high)) for mark, way in found.items()]
         caption = "The best run's, in the shades of the reference."
         yield grid.figure(f"solution{suffix}", f"Solution{words}", caption, maps, list(found))
-    maps = [grid.log_map(way.error, mark) for mark, way in found.items()]
+    maps = [grids[mark].log_map(way.error, mark) for mark, way in found.items()]
     caption = (
         f"The distance to the reference, on a logarithmic scale: {DECADES} powers of ten below the largest."
     )
     yield grid.figure("solution-error", "Error", caption, maps, list(found))
     sizes = {mark: np.sqrt(np.mean(way.residual**2, axis=1)) for mark, way in found.items()}
-    maps = [grid.log_map(values, mark) for mark, values in sizes.items()]
+    maps = [grids[mark].log_map(values, mark) for mark, values in sizes.items()]
     caption = "The size of the equation's residual, nondimensional, on the same kind of scale."
     yield grid.figure("solution-residual", "Residual", caption, maps, list(found))
 
