@@ -13,6 +13,7 @@ import torch
 from . import (
     anneal,
     bounded,
+    burgers,
     derivatives,
     exact_multipliers,
     least_squares,
@@ -43,7 +44,7 @@ ALL = {
     "exact_multipliers": exact_multipliers.main,
     "step_costs": step_costs.main,
 }
-SEPARATE = {"study": study.main}
+SEPARATE = {"study": study.main, "burgers": burgers.main}
 """Hours: only where it is named."""
 KNOWN = ALL | SEPARATE
 PEERS = (

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from feasible.errors import UnsupportedError
 from feasible.optim.constrained import ConstrainedOptimizer, Sets
 from feasible.optim.quadratic import Quadratic
 from feasible.optim.region import Region, is_curved
 from feasible.optim.residuals import Form, Linearisation, Residual, Weights
 from feasible.optim.trials import Trials
+from feasible.optim.variable_projection import Elimination
 from feasible.optim.vector import Vector
 from feasible.sets import Set
 
@@ -69,14 +71,19 @@ class LevenbergMarquardt(ConstrainedOptimizer):
     damping falls below its rounding. In float32 the residual's own rounding (1e-7 of its largest term) is what can be
     reached.
 
-    **Groups and ranks.** Options are those of the first group. Under DDP every rank must see all rows: nothing is
+    **Variable projection.** Parameters of a group with ``"linear": True`` are eliminated: they are kept at their
+    least-squares optimum, undamped, and the others move by Kaufman's Jacobian of what is left. For parameters that the
+    residual is affine in, such as a last layer's in a fit or a linear equation; where it is nearly affine in them, they
+    take one Gauss–Newton step a trial. Needs fewer iterations, each with one more small Jacobian a trial.
+
+    **Groups and ranks.** Other options are those of the first group. Under DDP every rank must see all rows: nothing is
     exchanged between ranks.
 
     **Sets.** Bounds by active sets in each step, other convex sets and smooth surfaces by projected gradients on the
     quadratic model.
 
     Args:
-        params: parameters or groups of them; a group may have a ``"set"``.
+        params: parameters or groups of them; a group may have a ``"set"``, or ``"linear": True``.
         damping: the first μ, in units of the largest eigenvalue of ``JᵀJ``.
         sets: a set for all parameters, a list with one (or ``None``) for each, or a mapping from parameters.
         max_iter: iterations a step.
@@ -96,7 +103,7 @@ class LevenbergMarquardt(ConstrainedOptimizer):
 
     Raises:
         ValueError: an argument is out of range, a parameter is complex, or a set does not fit.
-        UnsupportedError: a set is discrete, or another one without tangent planes.
+        UnsupportedError: a set is discrete, or another one without tangent planes, or holds a linear parameter.
 
     >>> import torch, feasible as fs
     >>> x = torch.tensor([-1.2, 1.0], dtype=torch.float64, requires_grad=True)
@@ -107,6 +114,8 @@ class LevenbergMarquardt(ConstrainedOptimizer):
     (True, True)
 
     Source: Marquardt (1963); Moré (1978), scaling; Nielsen, *Damping parameter in Marquardt's method* (1999);
+    Golub & Pereyra, *Separable nonlinear least squares: the variable projection method and its applications* (2003);
+    Kaufman, *A variable projection method for solving separable nonlinear least squares problems* (1975);
     Transtrum & Sethna, *Improvements to the Levenberg–Marquardt algorithm for nonlinear least-squares
     minimization* (2012); Fong & Saunders, *LSMR* (2011).
     """
@@ -117,6 +126,7 @@ class LevenbergMarquardt(ConstrainedOptimizer):
     last: LevenbergMarquardtStep | None = None
     """What the last iteration did."""
     _work: Linearisation | None = None
+    _linear: Elimination | None = None
 
     def __init__(
         self,
@@ -174,7 +184,7 @@ class LevenbergMarquardt(ConstrainedOptimizer):
             raise ValueError(
                 'LevenbergMarquardt: scaling=True needs the columns of J, jacobian="products" has none.'
             )
-        options["scaling"] = scaling
+        options |= {"scaling": scaling, "linear": False}
         super().__init__(params, {**options, "solver_tolerance": solver_tolerance}, sets)
 
     def objection(self, set: Set) -> str | None:
@@ -222,7 +232,12 @@ class LevenbergMarquardt(ConstrainedOptimizer):
         x = self._enter(vector, region)
         if options["scaling"] and ("lengths" not in own or own["lengths"].shape != x.shape):
             own["lengths"] = torch.zeros_like(x)
+        if self._linear is not None:
+            self._linear.settle(residual)
+            x = vector.read()
         r, system = work.at(residual, own.get("lengths"))
+        if self._linear is not None:
+            system = self._linear.eliminated(system)
         g = region.tangent(x, system.transposed(r))
         self._check(r, g, work)
         if not own["n_iter"] and residual.is_number and x.numel() > 1:
@@ -236,7 +251,8 @@ class LevenbergMarquardt(ConstrainedOptimizer):
             own["damping"] = options["damping"] * (system.size or 1.0)
         stationarity = region.stationarity(x, g)
         trials = Trials(
-            Quadratic(region, system, x, r, g), residual, vector, work.used != "products", options
+            *(Quadratic(region, system, x, r, g), residual, vector, work.used != "products", options),
+            None if self._linear is None else self._linear.settle,
         )
         if stationarity > options["tolerance_grad"]:
             own["damping"] = trials.run(max(own["damping"], system.least_damping))
@@ -265,14 +281,35 @@ class LevenbergMarquardt(ConstrainedOptimizer):
 
     def _prepare(self) -> tuple[Linearisation, Region]:
         """The weights as they are now: parameters and sets may have come, gone or moved since the last step."""
-        options, vector = self._options, Vector(self._parameters())
+        vector = Vector(self._parameters())
         if self._work is None or self._work.vector.key != vector.key:
             if self._work is not None:
                 self._own.pop("lengths", None)  # of other weights
-            solver = options["solver_tolerance"], options["solver_rounds"]
-            self._work = Linearisation(vector, options["jacobian"], options["chunk_size"], *solver)
+            self._work = self._linearise(vector)
+        self._linear = self._eliminate(vector)
         sets = [self.set_of(parameter) for parameter in vector.parameters]
         return self._work, Region(vector.parameters, sets, vector.dtype)
+
+    def _linearise(self, vector: Vector) -> Linearisation:
+        options = self._options
+        solver = options["solver_tolerance"], options["solver_rounds"]
+        return Linearisation(vector, options["jacobian"], options["chunk_size"], *solver)
+
+    def _eliminate(self, vector: Vector) -> Elimination | None:
+        """What keeps the parameters of linear groups at their optimum; ``None`` where there is no such group."""
+        linear = [p for group in self.param_groups if group["linear"] for p in group["params"]]
+        held = next((p for p in linear if self.set_of(p) is not None), None)
+        if held is not None:
+            raise UnsupportedError(
+                f"LevenbergMarquardt: {self._name(held)} is linear, and held in {self.set_of(held)!r}: what is "
+                'eliminated by least squares has no set.\n  Works without "linear": True.'
+            )
+        wanted = Vector(linear)
+        if not wanted.parameters:
+            return None
+        if self._linear is not None and self._linear.key == (vector.key, wanted.key):
+            return self._linear
+        return Elimination(wanted, vector, self._linearise(wanted))
 
     def _enter(self, vector: Vector, region: Region) -> Tensor:
         """The weights, in their sets."""
@@ -301,4 +338,4 @@ class LevenbergMarquardt(ConstrainedOptimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As in torch; the sets stay as they are."""
         super().load_state_dict(state_dict)
-        self._work = None
+        self._work = self._linear = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ class Trials:
         vector: the weights.
         may_accelerate: whether a second solution with the same matrix is cheap.
         options: of the optimizer.
+        settle: moves parameters that are eliminated to their optimum, and returns the residual there; ``None``: none.
     """
 
     def __init__(
@@ -43,8 +45,10 @@ class Trials:
         vector: Vector,
         may_accelerate: bool,
         options: dict[str, Any],
+        settle: Callable[[Residual], Tensor] | None = None,
     ) -> None:
         self.model, self.residual, self.vector, self.options = model, residual, vector, options
+        self.settle = settle
         self.loss = 0.5 * float(model.r @ model.r)
         self.accelerates = may_accelerate and options["acceleration"] > 0 and not model.is_coupled
         self.accepted = self.is_level = False
@@ -90,6 +94,8 @@ class Trials:
         self.fall, self.gain = 0.0, -math.inf
         if there is None:
             return False
+        if self.settle is not None:
+            there = self.settle(self.residual)
         r = self.model.r
         fall = 0.5 * float((r - there) @ (r + there))
         self.gain = fall / suggestion.predicted
