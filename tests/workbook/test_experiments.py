@@ -21,6 +21,8 @@ NAMES = [
     "fairness",
     "freeze",
     "helmholtz-1d",
+    "helmholtz-projection",
+    "helmholtz-training",
     "max-entropy",
     "nnls",
     "norm-bounded",
@@ -29,15 +31,35 @@ NAMES = [
     "positive-outputs",
     "positive-weights-lbfgs",
     "positive-weights",
+    "pythagorean-projection",
+    "pythagorean-training",
     "range",
     "recall",
     "sphere",
     "ternary-digits",
 ]
+SMALL = ["equation.grid=3", "equation.points=2", "equation.collocation=20"]
+LONG_ROWS = ["ss-broyden", "least-squares", "least-squares-data", "product"]
+SMALL_ROWS = ["lbfgs", "ss-broyden", "solve", "solve-start"]
+TRAINING = [
+    *SMALL,
+    *(f"methods.{row}.budget.epochs=1" for row in LONG_ROWS),
+    *(f"methods.{row}.equation.{key}=20" for row in SMALL_ROWS for key in ("labels", "collocation")),
+    *(f"methods.{row}.network.features=10" for row in SMALL_ROWS[2:]),
+]
+PROJECTION = [
+    *SMALL,
+    "methods.study-soft.budget.epochs=1",
+    *(f"methods.{row}.way.max_iterations=1" for row in ("outputs", "parameters", "study", "study-soft")),
+]
 SHORT = {
     "candidates": ["polish.steps=2", "methods.search.search.steps=2"],
     "dictionary": ["problem.size=5", "budget.epochs=20"],
+    "helmholtz-projection": PROJECTION,
+    "helmholtz-training": TRAINING,
     "nnls": ["problem.size=20", "budget.epochs=20"],
+    "pythagorean-projection": PROJECTION,
+    "pythagorean-training": TRAINING,
     "one-hot-81": ["polish.steps=2", "methods.search.search.steps=2"],
     "sphere": ["problem.size=20", "budget.epochs=20"],
     "ternary-digits": ["polish.steps=2"],

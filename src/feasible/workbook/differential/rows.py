@@ -40,6 +40,11 @@ class Rows:
         columns = self.columns if index is None else [column[index] for column in self.columns]
         return self.residual(model, *columns)
 
+    def parts(self, size: int) -> list[Rows]:
+        """The same rows in parts of so many."""
+        index = torch.split(torch.arange(len(self)), size)
+        return [replace(self, columns=tuple(c[part] for c in self.columns), draw=None) for part in index]
+
     def redrawn(self, generator: torch.Generator, count: int | None = None) -> Rows:
         """As many other rows, where there are others; these, in parts, where there are none."""
         if self.draw is not None:

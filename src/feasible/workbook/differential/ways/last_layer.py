@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import feasible as fs
 from feasible import pde
@@ -15,10 +16,13 @@ from feasible.workbook.differential.checks import above_zero
 from feasible.workbook.differential.monitor import Monitor
 from feasible.workbook.differential.networks.network import ACTIVATIONS
 from feasible.workbook.differential.problems.problem import Posed
-from feasible.workbook.differential.rows import averaged
+from feasible.workbook.differential.rows import Rows, averaged
 from feasible.workbook.differential.ways.way import Solved, Way
 
 __all__ = ["LastLayer"]
+
+PART = 4000
+"""Rows whose Jacobian is there at a time."""
 
 
 @final
@@ -49,7 +53,11 @@ class LastLayer(Way):
         """Features, then the solve."""
         monitor.look(network, 0)
         solved_for = ["*readout.*", *posed.unknowns]
-        constraints: list[Any] = [(partial(averaged, rows), fs.Equal(0.0)) for rows in posed.rows]
+        constraints: list[Any] = [
+            (partial(_share, part, len(part) / len(rows)), fs.Equal(0.0))
+            for rows in posed.rows
+            for part in rows.parts(PART)
+        ]
         if self.spread:
             with monitor.section("features"):
                 self._spread(posed, network, constraints, generator)
@@ -84,6 +92,11 @@ def _only_hidden(network: nn.Module) -> tuple[nn.Linear | None, str | None]:
         return None, None
     behind = modules.get("activation1")
     return layer, next((name for name, kind in ACTIVATIONS.items() if isinstance(behind, kind)), None)
+
+
+def _share(part: Rows, share: float, model: nn.Module) -> Tensor:
+    """Some of the rows whose mean square counts: so much of them all."""
+    return math.sqrt(share) * averaged(part, model)
 
 
 def _box(posed: Posed) -> Any:
