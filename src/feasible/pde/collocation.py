@@ -100,6 +100,10 @@ def collocate(
     if not parameters:
         raise ValueError("collocate: no parameter of the model requires a gradient.")
     own = {id(parameter) for parameter in linear}
+    if not own <= {id(parameter) for parameter in parameters}:
+        raise ValueError(
+            "collocate: linear= holds a tensor that is not a parameter of the model, or is frozen."
+        )
     groups = [
         {"params": [p for p in parameters if (id(p) in own) == is_linear], "linear": is_linear}
         for is_linear in (False, True)

@@ -74,7 +74,7 @@ def march(
         solve: makes a module satisfy a system in place and returns something with ``success``: ``collocate``, a
             ``partial`` of it, or a function of your own around ``project_parameters``, say.
         built_in: the parts of the boundary whose conditions are built into each network (``pde.hard``); ``"start"``
-            (``"left"`` for an interval) makes the solution continuous.
+            (``"left"`` for an interval) makes the solution continuous, where no slope by time is given there.
         halvings: how often a slab may be halved, one after the other.
 
     Returns:
@@ -147,6 +147,11 @@ def check(system: System, built_in: Sequence[str], halvings: int) -> None:
     for part in built_in:
         if part not in known:
             raise ValueError(f"march: built_in names {part!r}, where {system} has no condition.")
+        if any(isinstance(c, Initial) and c.order and c.part == part for c in system.conditions):
+            raise UnsupportedError(
+                f"march: {part!r} has a slope by time, which cannot be built in slab after slab.\n"
+                "  Leave it out of built_in: it is then a row of the system."
+            )
     if halvings < 0:
         raise ValueError(f"march: halvings must be ≥ 0, got {halvings!r}.")
 
