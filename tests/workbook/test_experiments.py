@@ -16,18 +16,22 @@ from feasible.workbook.runner import run_experiment
 from feasible.workbook.training import RunResult, train
 
 NAMES = [
+    "burgers",
     "candidates",
     "dictionary",
     "fairness",
     "freeze",
     "helmholtz-1d",
+    "helmholtz-2d",
     "helmholtz-projection",
     "helmholtz-training",
+    "inverse-heat",
     "max-entropy",
     "nnls",
     "norm-bounded",
     "one-hot-81",
     "own-table",
+    "poisson",
     "positive-outputs",
     "positive-weights-lbfgs",
     "positive-weights",
@@ -53,14 +57,28 @@ PROJECTION = [
     *(f"methods.{row}.way.max_iterations=1" for row in ("outputs", "parameters", "study", "study-soft")),
 ]
 SHORT = {
+    "burgers": [
+        *("equation.points=60", "equation.test_points=17", "methods.slabs.equation.points=20"),
+        *("methods.slabs.way.slabs=2", "methods.slabs.way.iterations=1", "methods.slabs.network.hidden=[5]"),
+    ],
     "candidates": ["polish.steps=2", "methods.search.search.steps=2"],
     "dictionary": ["problem.size=5", "budget.epochs=20"],
     "helmholtz-projection": PROJECTION,
     "helmholtz-training": TRAINING,
+    "helmholtz-2d": [
+        "equation.points=8",
+        "equation.test_points=17",
+        "methods.last-layer.network.hidden=[40]",
+    ],
+    "inverse-heat": ["equation.points=40", "equation.test_points=11", "equation.times=5"],
     "nnls": ["problem.size=20", "budget.epochs=20"],
     "pythagorean-projection": PROJECTION,
     "pythagorean-training": TRAINING,
     "one-hot-81": ["polish.steps=2", "methods.search.search.steps=2"],
+    "poisson": [
+        *("equation.points=60", "equation.test_points=11", "methods.last-layer.network.hidden=[40]"),
+        "methods.projected.way.max_iterations=2",
+    ],
     "sphere": ["problem.size=20", "budget.epochs=20"],
     "ternary-digits": ["polish.steps=2"],
 }

@@ -86,7 +86,7 @@ class BurgersFront(ProblemDefinition):
         return Posed(
             rows, held_out, (test,), self.solution(test), domain,
             Shown((shown,), [("x", places), ("t", times)], self.solution(shown)),
-            is_linear=False, built_in=built_in,
+            is_linear=False, built_in=built_in, system=None if is_built_in else system,
         )  # fmt: skip
 
     def solution(self, x: Tensor, *inputs: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from feasible.pde import Domain
+from feasible.pde import Domain, System
 from feasible.sets import Set
 from feasible.workbook.differential.rows import Columns, Kind, Rows
 
@@ -62,6 +62,8 @@ class Posed:
     """The solutions there at the points of ``test``."""
     unknowns: Mapping[str, Unknown] = field(default_factory=dict)
     """By the names that ``built_in`` gives them."""
+    system: System | None = None
+    """The rows of equation and conditions as the library's own, where they are nothing else."""
 
     def of_kind(self, *kinds: Kind) -> list[Rows]:
         """The rows of these kinds."""

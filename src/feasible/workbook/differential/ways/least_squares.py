@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import nn
@@ -32,6 +32,7 @@ class LeastSquares(Way):
         adaptive: whether the equation's rows are then drawn where its residual is large (half of them evenly).
         data_rows: how many of the data are drawn; ``None``: all of them.
         equation_rows: how many rows of the equation are drawn; ``None``: as many as the problem has.
+        eliminate: whether the last layer is eliminated from every step (variable projection).
 
     Raises:
         InputError: a number is out of its range.
@@ -42,6 +43,7 @@ class LeastSquares(Way):
     adaptive: bool = False
     data_rows: int | None = None
     equation_rows: int | None = None
+    eliminate: bool = False
 
     def __post_init__(self) -> None:
         at_least(self, weight=0, redraw=1, data_rows=1, equation_rows=1)
@@ -51,7 +53,7 @@ class LeastSquares(Way):
         sets: dict[torch.Tensor, fs.Set] = {
             network.get_parameter(name): unknown.set for name, unknown in posed.unknowns.items()
         }
-        optimizer = fs.optim.LevenbergMarquardt(network.parameters(), sets=sets)
+        optimizer = fs.optim.LevenbergMarquardt(self._groups(network), sets=sets)
         kinds = [rows for rows in posed.rows if rows.kind == "data" or self.weight]
         if not kinds:
             raise ValueError(
@@ -69,6 +71,16 @@ class LeastSquares(Way):
                 monitor.look(network, iteration)
                 return Solved(network, "converged")
         return Solved(network, "used up its budget")
+
+    def _groups(self, network: nn.Module) -> list[dict[str, Any]]:
+        """All parameters, or the last layer for itself."""
+        if not self.eliminate:
+            return [{"params": list(network.parameters())}]
+        named = list(network.named_parameters())
+        return [
+            {"params": [p for name, p in named if ("readout" in name) == is_last], "linear": is_last}
+            for is_last in (False, True)
+        ]
 
     def _drawn(
         self, kinds: Sequence[Rows], network: nn.Module, generator: torch.Generator, *, is_first: bool
