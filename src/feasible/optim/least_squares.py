@@ -10,7 +10,6 @@ from torch import Tensor
 
 from feasible.optim.lsmr import lsmr
 
-POWER_ROUNDS = 8
 LARGEST_SPECTRUM = 1500
 """The smaller side up to which singular values are computed, where normal equations would lose the step."""
 
@@ -151,6 +150,8 @@ class Products:
     """
 
     units: Tensor | None = None
+    power_rounds = 8
+    """Of the power method, for the size."""
 
     def __init__(
         self,
@@ -172,11 +173,15 @@ class Products:
         if versions == self._versions:
             return
         self._versions = versions
-        self.rows, self.scale = self._residual()
-        self._probe = torch.zeros_like(self.rows, requires_grad=True)
-        parts = torch.autograd.grad(
-            self.rows, self.parameters, self._probe, create_graph=True, allow_unused=True
-        )
+        with torch.enable_grad():
+            self.rows, self.scale = self._residual()
+            self._linear = []
+            if not self.rows.requires_grad:
+                return
+            self._probe = torch.zeros_like(self.rows, requires_grad=True)
+            parts = torch.autograd.grad(
+                self.rows, self.parameters, self._probe, create_graph=True, allow_unused=True
+            )
         self._linear = [
             (number, part) for number, part in enumerate(parts) if part is not None and part.requires_grad
         ]
@@ -203,7 +208,7 @@ class Products:
         """An estimate of the largest eigenvalue of ``JᵀJ``, by the power method."""
         if self._size is None:
             w, length = torch.ones_like(self.rows.detach()), 0.0
-            for _ in range(POWER_ROUNDS):
+            for _ in range(self.power_rounds):
                 length = float(torch.linalg.vector_norm(w))
                 w = self.times(self.transposed(w / length)) if length else w
             self._size = float(torch.linalg.vector_norm(w))

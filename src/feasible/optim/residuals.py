@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from feasible.optim.least_squares import Dense, Products, System, flat_vjp
+from feasible.optim.parts import ProductsOfParts
 from feasible.optim.per_sample import NotPerSampleError, PerSample
 from feasible.optim.randomness import Replay
 from feasible.optim.vector import Vector
 
 Form = Literal["auto", "per-sample", "batched", "products"]
+Closure = Callable[[], Any] | Sequence[Callable[[], Any]]
 Weights = Tensor | Sequence[Tensor | float]
 
 DENSE_SIDE = 3000
@@ -30,13 +33,19 @@ class Residual:
     """A closure whose result is made one flat vector, with the same random numbers in every call.
 
     Args:
-        closure: returns a tensor, or several of them.
+        closure: returns a tensor, or several of them; or a list of closures, whose results are joined.
         weights: of the squares; a tensor that broadcasts to the result, or one for each of several.
         device: of the weights.
     """
 
-    def __init__(self, closure: Callable[[], Any], weights: Weights | None, device: torch.device) -> None:
-        self._closure, self._weights = torch.enable_grad()(closure), weights
+    def __init__(self, closure: Closure, weights: Weights | None, device: torch.device) -> None:
+        closures = [closure] if callable(closure) else list(closure)
+        if not closures:
+            raise ValueError("LevenbergMarquardt: the list of closures is empty.")
+        self._closures = [torch.enable_grad()(each) for each in closures]
+        self._weights = weights
+        self.is_parted = len(self._closures) > 1
+        """Whether it came in parts, so that there need be only one graph at a time."""
         self._replay = Replay(device)
         self.factor: Tensor | None = None
         """The square roots of the weights, one for each row of the last result."""
@@ -45,8 +54,26 @@ class Residual:
 
     def __call__(self) -> Tensor:
         """The rows, without their weights, and with their graph."""
+        return self._joined([part for closure in self._closures for part in self._evaluated(closure)])
+
+    def parts(self) -> list[Callable[[], Tensor]]:
+        """The rows of each closure, flat, without their weights, and with their graph."""
+        return [partial(self._flat, closure) for closure in self._closures]
+
+    def seen(self) -> Tensor:
+        """The rows, without their weights and without a graph: there is only one at a time."""
+        results = (part.detach() for closure in self._closures for part in self._evaluated(closure))
+        return self._joined(list(results))
+
+    def at(self, dtype: torch.dtype) -> Tensor:
+        """The rows with their weights, without their graph."""
+        rows = self.seen().to(dtype)
+        return rows if self.factor is None else rows * self.factor
+
+    def _evaluated(self, closure: Callable[[], Any]) -> list[Tensor]:
+        """What a closure returns, as a list of tensors."""
         with self._replay:
-            result = self._closure()
+            result = closure()
         parts = list(result) if isinstance(result, (tuple, list)) else [result]
         if not parts or not all(isinstance(part, Tensor) and part.is_floating_point() for part in parts):
             kinds = ", ".join(
@@ -57,18 +84,16 @@ class Residual:
                 f"(or a tuple of them), got {kinds or 'nothing'}.\n  Return y − f(x) itself, not its squares, and "
                 "call no backward."
             )
+        return parts
+
+    def _flat(self, closure: Callable[[], Any]) -> Tensor:
+        return _join(self._evaluated(closure))
+
+    def _joined(self, parts: list[Tensor]) -> Tensor:
         self.is_number = len(parts) == 1 and parts[0].dim() == 0
         if self._weights is not None:
             self.factor = self._root(parts)
-        with torch.enable_grad():
-            return (
-                parts[0].reshape(-1) if len(parts) == 1 else torch.cat([part.reshape(-1) for part in parts])
-            )
-
-    def at(self, dtype: torch.dtype) -> Tensor:
-        """The rows with their weights, without their graph."""
-        rows = self().detach().to(dtype)
-        return rows if self.factor is None else rows * self.factor
+        return _join(parts)
 
     def _root(self, parts: Sequence[Tensor]) -> Tensor:
         weights = self._weights
@@ -129,13 +154,10 @@ class Linearisation:
             ValueError: the residual does not depend on the weights, or is not of the form that was asked for.
         """
         if self._count is None:
-            self._count = len(residual())
+            self._count = len(residual.seen())
         if self._wants_products():
             self.used = "products"
-            system = Products(
-                lambda: (differentiable(residual()), residual.factor),
-                *(self.vector.parameters, self.tolerance, self.rounds),
-            )
+            system = self._products(residual)
             self._count = len(system.rows)
             rows = system.rows.detach().to(self.vector.dtype)
             return rows if residual.factor is None else rows * residual.factor, system
@@ -144,6 +166,13 @@ class Linearisation:
         if residual.factor is not None:
             rows, jacobian = rows * residual.factor, jacobian * residual.factor[:, None]
         return rows, Dense(jacobian, None if lengths is None else units(jacobian, lengths))
+
+    def _products(self, residual: Residual) -> Products:
+        options = self.vector.parameters, self.tolerance, self.rounds
+        if residual.is_parted:
+            rows = residual.seen()
+            return ProductsOfParts(residual.parts(), rows, residual.factor, *options)
+        return Products(lambda: (differentiable(residual()), residual.factor), *options)
 
     def _wants_products(self) -> bool:
         if self.form != "auto":
@@ -173,6 +202,12 @@ class Linearisation:
         self.used = "batched"
         rows = differentiable(residual())
         return rows.detach(), batched_jacobian(rows, parameters, self.chunk_size)
+
+
+def _join(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors of any shape as one vector."""
+    with torch.enable_grad():
+        return parts[0].reshape(-1) if len(parts) == 1 else torch.cat([part.reshape(-1) for part in parts])
 
 
 def units(jacobian: Tensor, lengths: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from feasible.optim.least_squares import Products
+from feasible.optim.parts import ProductsOfParts
 from feasible.optim.randomness import Replay
 from feasible.solve.projection.conditions import Conditions, Requirement, Values, joined
 from feasible.solve.projection.linearised import Differentiation
@@ -148,8 +149,13 @@ class Search:
         return linear, Metric(jacobian, outputs - self.reference, rcond)
 
     def products(self, tolerance: float, rounds: int) -> Products:
-        """The rows' Jacobian at the present parameters, by its products."""
-        return self._rows.products(tolerance, rounds)
+        """The rows' Jacobian at the present parameters, by its products; of several constraints one at a time."""
+        requirements = self.conditions.requirements
+        if len(requirements) == 1:
+            return self._rows.products(tolerance, rounds)
+        parts = [self.rows_of(requirement) for requirement in requirements]
+        rows = torch.cat([part().detach() for part in parts])
+        return ProductsOfParts(parts, rows, None, self.weights.leaves, tolerance, rounds)
 
     def mean_square(self) -> Tensor:
         """The mean of the squared residuals, with its graph."""
