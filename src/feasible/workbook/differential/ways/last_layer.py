@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import feasible as fs
 from feasible import pde
-from feasible.workbook.differential.checks import above_zero
+from feasible.workbook.differential.checks import above_zero, at_least
 from feasible.workbook.differential.monitor import Monitor
 from feasible.workbook.differential.networks.network import ACTIVATIONS
 from feasible.workbook.differential.problems.problem import Posed
@@ -38,16 +38,20 @@ class LastLayer(Way):
             the solve. Their scale is found by a search where the problem is linear, and by a rule of thumb where it is
             not. Deeper networks stay as they are.
         scale: in the place of the search; one number, or one for each input.
+        ridge: rows ``ridge · c = 0`` beside the others keep the last layer's weights c small: a smooth solution
+            where no other row sees it.
 
     Raises:
-        InputError: a scale is not positive.
+        InputError: a scale is not positive, or the ridge is negative.
     """
 
     spread: bool = True
     scale: float | tuple[float, ...] | None = None
+    ridge: float = 0.0
 
     def __post_init__(self) -> None:
         above_zero(self, "scale")
+        at_least(self, ridge=0)
 
     def solve(self, posed: Posed, network: nn.Module, monitor: Monitor, generator: torch.Generator) -> Solved:
         """Features, then the solve."""
@@ -58,6 +62,8 @@ class LastLayer(Way):
             for rows in posed.rows
             for part in rows.parts(PART)
         ]
+        if self.ridge:
+            constraints.append((partial(_weighed, self.ridge), fs.Equal(0.0)))
         if self.spread:
             with monitor.section("features"):
                 self._spread(posed, network, constraints, generator)
@@ -92,6 +98,12 @@ def _only_hidden(network: nn.Module) -> tuple[nn.Linear | None, str | None]:
         return None, None
     behind = modules.get("activation1")
     return layer, next((name for name, kind in ACTIVATIONS.items() if isinstance(behind, kind)), None)
+
+
+def _weighed(ridge: float, model: nn.Module) -> Tensor:
+    """The last layer's weights, times the ridge."""
+    weights = [parameter for name, parameter in model.named_parameters() if "readout" in name]
+    return ridge * torch.cat([weight.reshape(-1) for weight in weights])
 
 
 def _share(part: Rows, share: float, model: nn.Module) -> Tensor:
