@@ -16,6 +16,7 @@ from . import (
     burgers,
     derivatives,
     exact_multipliers,
+    large_systems,
     least_squares,
     minimize,
     multipliers,
@@ -44,7 +45,7 @@ ALL = {
     "exact_multipliers": exact_multipliers.main,
     "step_costs": step_costs.main,
 }
-SEPARATE = {"study": study.main, "burgers": burgers.main}
+SEPARATE = {"study": study.main, "burgers": burgers.main, "large_systems": large_systems.main}
 """Hours: only where it is named."""
 KNOWN = ALL | SEPARATE
 PEERS = (

@@ -251,6 +251,7 @@ BAD = {
     "method": ({"method": "newton"}, None, "must be one of"),
     "tol": ({"tol": 0.0}, None, "tol must be positive"),
     "rcond": ({"rcond": 2.0}, None, "rcond must be"),
+    "rounds": ({"solver_rounds": 0}, None, "solver_rounds must be"),
     "keep": ({"keep": [3]}, None, r"keep\[0\]"),
 }
 

@@ -42,6 +42,7 @@ def project_parameters(
     method: Literal["auto", "dense", "matrix-free", "adam"] = "auto",
     rcond: float | None = None,
     max_iterations: int | None = None,
+    solver_rounds: int = 1000,
     learning_rate: float = 1e-3,
 ) -> ProjectionResult:
     """Move the named parameters, as little as possible, to where the constraints hold.
@@ -77,6 +78,7 @@ def project_parameters(
         rcond: share of the largest singular value below which directions are left alone. ``None``: rounding for
             affine constraints; else from 0.1 on downwards, as the steps allow.
         max_iterations: ``None``: 100; 10,000 for ``"adam"``.
+        solver_rounds: the most rounds of LSMR in an iteration of ``"matrix-free"``, two products each.
         learning_rate: of ``"adam"``.
 
     Returns:
@@ -102,7 +104,7 @@ def project_parameters(
     Source: Nocedal & Wright, *Numerical Optimization* (2006), chapters 10 and 15; Goldfarb & Idnani (1983) for
     inequalities; Fong & Saunders, *LSMR* (2011).
     """
-    _check_choices(metric, method, points, targets, max_iterations, rcond, learning_rate)
+    _check_choices(metric, method, points, targets, max_iterations, solver_rounds, rcond, learning_rate)
     weights = Weights(model, parameters)
     with undisturbed(model) as replay:
         watched = None if points is None else outputs_at(model, points)
@@ -113,7 +115,7 @@ def project_parameters(
             search = Search(weights, conditions, seen, _shaped(targets, watched), replay, tolerance, rcond)
             try:
                 before = _outputs(search, watched, search.start)
-                way = travelled(search, method, max_iterations, learning_rate)
+                way = travelled(search, method, max_iterations, solver_rounds, learning_rate)
                 after = _outputs(search, watched, way.point)
             except BaseException:
                 weights.restore()
@@ -163,6 +165,7 @@ def _check_choices(
     points: Points,
     targets: Tensor | None,
     iterations: int | None,
+    rounds: int,
     rcond: float | None,
     rate: float,
 ) -> None:
@@ -182,6 +185,8 @@ def _check_choices(
         )
     if iterations is not None and iterations < 0:
         raise ValueError(f"project_parameters: max_iterations must be ≥ 0, got {iterations!r}.")
+    if rounds < 1:
+        raise ValueError(f"project_parameters: solver_rounds must be ≥ 1, got {rounds!r}.")
     if rcond is not None and not 0 <= rcond < 1:
         raise ValueError(f"project_parameters: rcond must be in [0, 1), got {rcond!r}.")
     if not (rate > 0 and math.isfinite(rate)):

@@ -8,13 +8,12 @@ from feasible.optim.lsmr import lsmr
 from feasible.solve.projection.search import Point, Search
 
 TOLERANCE = 1e-10
-ROUNDS = 1000
 HALVINGS = 20
 STALLED = 1e-3
 PATIENCE = 3
 
 
-def gauss_newton(search: Search, here: Point, most: int) -> tuple[Point, int]:
+def gauss_newton(search: Search, here: Point, most: int, rounds: int) -> tuple[Point, int]:
     """The shortest steps that satisfy the rows which do not hold, linearised, by LSMR; halved until they gain.
 
     Where the constraints are affine equations the first step is the least move.
@@ -22,7 +21,7 @@ def gauss_newton(search: Search, here: Point, most: int) -> tuple[Point, int]:
     iterations, stalls = 0, 0
     while iterations < most and not search.is_feasible(here):
         iterations += 1
-        step = _step(search, here)
+        step = _step(search, here, rounds)
         share = 1.0
         after = search.evaluate(here.x + step)
         while not after.values.norm < here.values.norm and share > 2.0**-HALVINGS:
@@ -37,11 +36,11 @@ def gauss_newton(search: Search, here: Point, most: int) -> tuple[Point, int]:
     return here, iterations
 
 
-def _step(search: Search, here: Point) -> Tensor:
+def _step(search: Search, here: Point, rounds: int) -> Tensor:
     search.weights.write(here.x)
     search.differentiations += 1
     search.conditions.cut(search.values())
-    system = search.products(TOLERANCE, ROUNDS)
+    system = search.products(TOLERANCE, rounds)
     rows = system.rows.detach().double()
     low, high = search.conditions.bounds()
     excess = (rows - high).clamp_min(0) - (low - rows).clamp_min(0)
@@ -52,5 +51,5 @@ def _step(search: Search, here: Point) -> Tensor:
         -excess,
         0.0,
         TOLERANCE,
-        ROUNDS,
+        rounds,
     )

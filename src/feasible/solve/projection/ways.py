@@ -42,9 +42,9 @@ class Way:
     """Least squares whose Jacobian was not kept."""
 
 
-def travelled(search: Search, method: str, most: int | None, rate: float) -> Way:
+def travelled(search: Search, method: str, most: int | None, rounds: int, rate: float) -> Way:
     """Take the way that fits; the parameters end at its best point."""
-    way = _way(search, method, most, rate)
+    way = _way(search, method, most, rounds, rate)
     if not (way.point.values.norm < search.start.values.norm or search.is_feasible(way.point)):
         way = replace(way, point=search.start, is_least=False)
     if way.point is search.start:
@@ -54,7 +54,7 @@ def travelled(search: Search, method: str, most: int | None, rate: float) -> Way
     return way
 
 
-def _way(search: Search, method: str, most: int | None, rate: float) -> Way:
+def _way(search: Search, method: str, most: int | None, rounds: int, rate: float) -> Way:
     if method == "adam":
         steps = ADAM_ITERATIONS if most is None else most
         return Way("adam", *adam(search, steps, rate), False, False)
@@ -72,7 +72,7 @@ def _way(search: Search, method: str, most: int | None, rate: float) -> Way:
         if tall is not None:
             return Way("dense", tall.point, 1, True, search.is_feasible(tall.point), tall=tall)
     if method == "matrix-free" or (method == "auto" and is_large):
-        point, iterations = matrix_free.gauss_newton(search, search.start, most)
+        point, iterations = matrix_free.gauss_newton(search, search.start, most, rounds)
         return Way("matrix-free", point, iterations, False, False, iterations >= most)
     if search.is_affine():
         search.is_affine_everywhere = True
