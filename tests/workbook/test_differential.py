@@ -95,6 +95,24 @@ def test_what_is_built_in_is_what_the_conditions_say(name):
         assert rows(network.model).abs().max() > 1e-2
 
 
+def test_a_front_may_be_odd_by_construction():
+    """Then ends and symmetry hold for all weights, and the start is the one condition, on the right half."""
+    definition = problems.BurgersFront(points=50, test_points=33, conditions="odd")
+    posed, as_rows = definition.make(0), problems.BurgersFront(conditions="rows").make(0)
+    assert [rows.kind for rows in posed.rows] == ["equation", "condition"]
+    for rows in [*posed.rows, posed.held_out]:
+        assert rows.columns[0][:, 0].min() >= 0
+        assert rows(Solution(definition, posed)).abs().max() < 1e-9
+    torch.manual_seed(0)
+    network = posed.built_in(
+        torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)).double()
+    )
+    x = posed.test[0]
+    assert torch.allclose(network(x * x.new_tensor([-1.0, 1.0])), -network(x), atol=1e-14)
+    for rows in as_rows.of_kind("condition")[1:]:
+        assert rows(network).abs().max() == 0
+
+
 def test_burgers_integral_agrees_with_the_method_of_lines():
     viscosity, count = 0.03, 401
     x = np.linspace(-1, 1, count)
@@ -276,7 +294,7 @@ network = { name = "Perceptron", hidden = [8, 8] }
 seeds = 1
 epochs = 4
 [methods.slabs]
-way = { name = "TimeSlabs", slabs = 2, tolerance = 1e-3, built_in = ["left", "right"] }
+way = { name = "TimeSlabs", slabs = 2, tolerance = 1e-3, built_in = ["left", "right"], halvings = 0 }
 """
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from feasible import pde
 from feasible.workbook.differential.checks import at_least, one_of
 from feasible.workbook.differential.problems.problem import Posed, ProblemDefinition, Shown
-from feasible.workbook.differential.problems.systems import grid_of, rows_of_system
+from feasible.workbook.differential.problems.systems import rows_of_system
 
 __all__ = ["BurgersFront"]
 
@@ -22,6 +22,8 @@ NODES = 200
 SHOWN = (129, 41)
 """Nodes of the plots in place and time."""
 LEAST_VISCOSITY = 0.002
+START_WEIGHT = 10.0
+"""Of the start beside the equation, where it is a condition alone: what it misses stays for all times."""
 
 
 @final
@@ -34,7 +36,9 @@ class BurgersFront(ProblemDefinition):
     Args:
         viscosity: ν.
         points: collocation points (Sobol).
-        conditions: ``"built-in"``: the network is made to satisfy start and ends; ``"rows"``: as conditions.
+        conditions: ``"built-in"``: the network is made to satisfy start and ends; ``"rows"``: as conditions;
+            ``"odd"``: the network is made odd in x and zero at the ends, so that the right half is enough, and the
+            start is a condition.
         condition_points: for each of them, where they are rows.
         test_points: where the solution is compared, in place; 100 times from 0 to 1.
 
@@ -47,41 +51,40 @@ class BurgersFront(ProblemDefinition):
 
     viscosity: float = 0.01 / math.pi
     points: int = 2000
-    conditions: Literal["built-in", "rows"] = "built-in"
+    conditions: Literal["built-in", "rows", "odd"] = "built-in"
     condition_points: int = 101
     test_points: int = 257
 
     def __post_init__(self) -> None:
         at_least(self, viscosity=LEAST_VISCOSITY, points=2, condition_points=2, test_points=2)
-        one_of(self, "conditions", ("built-in", "rows"))
+        one_of(self, "conditions", ("built-in", "rows", "odd"))
 
     def make(self, seed: int) -> Posed:
         """Each seed has its own collocation points."""
-        line = pde.Interval(-1.0, 1.0)
-        domain = pde.TimeCylinder(line, 0.0, 1.0)
+        is_odd, is_built_in = self.conditions == "odd", self.conditions == "built-in"
+        domain = pde.TimeCylinder(pde.Interval(0.0 if is_odd else -1.0, 1.0), 0.0, 1.0)
 
         def at(part: str) -> Tensor:
             return pde.grid(domain, self.condition_points, part, dtype=torch.float64)
 
-        conditions = [
-            pde.Initial(domain, "start", _start, at=at("start")),
-            pde.Dirichlet(domain, "left", 0.0, at=at("left")),
-            pde.Dirichlet(domain, "right", 0.0, at=at("right")),
-        ]
-        is_built_in = self.conditions == "built-in"
+        start = pde.Initial(domain, "start", _start, at=at("start"))
+        ends = [pde.Dirichlet(domain, end, 0.0, at=at(end)) for end in ("left", "right")]
         system = pde.System(
             pde.Burgers(viscosity=self.viscosity),
             domain,
-            [] if is_built_in else conditions,
+            {"built-in": [], "rows": [start, *ends], "odd": [start]}[self.conditions],
             points=pde.sobol(domain, self.points, seed=seed, dtype=torch.float64),
+            weights=[1.0, START_WEIGHT] if is_odd else None,
         )
         rows, held_out = rows_of_system(system, seed)
-        test = _grid(domain, self.test_points, 101)
+        test = _grid(self.test_points, 101)
         places, times = _nodes(*SHOWN)
-        shown = grid_of(domain, places, times)
+        shown = _grid(*SHOWN)
 
         def built_in(network: nn.Module) -> nn.Module:
-            return pde.hard(network, *conditions) if is_built_in else network
+            if is_odd:
+                return Odd(network)
+            return pde.hard(network, start, *ends) if is_built_in else network
 
         return Posed(
             rows, held_out, (test,), self.solution(test), domain,
@@ -110,5 +113,25 @@ def _nodes(places: int, times: int) -> tuple[Tensor, Tensor]:
     )
 
 
-def _grid(domain: pde.Domain, places: int, times: int) -> Tensor:
-    return grid_of(domain, *_nodes(places, times))
+def _grid(places: int, times: int) -> Tensor:
+    return torch.cartesian_prod(*_nodes(places, times))
+
+
+@final
+class Odd(nn.Module):
+    """``(1 − x²) (N(x, s) − N(−x, s))`` with s = 2t − 1: odd in x, and zero at −1, 0 and 1, for all weights.
+
+    Args:
+        network: N.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The solution at points (x, t)."""
+        place, time = x[:, :1], 2 * x[:, 1:] - 1
+        right, left = (self.network(torch.cat([side, time], 1)) for side in (place, -place))
+        value: Tensor = (1 - place**2) * (right - left)
+        return value

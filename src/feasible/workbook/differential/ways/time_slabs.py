@@ -22,13 +22,14 @@ __all__ = ["TimeSlabs"]
 class TimeSlabs(Way):
     """``pde.march``: Levenberg–Marquardt on points that follow the residual, slab by slab.
 
-    A slab ends where its residual is within the tolerance, or its share of the seconds is used up.
+    A slab that is not solved after its rounds is cut in two and both are solved again.
 
     Args:
         slabs: how many of equal length.
         tolerance: of the residual on fresh points.
         built_in: parts of the boundary whose conditions are built into each network.
         halvings: how often a slab that is not solved is cut in two.
+        rounds: how often the points of a slab are drawn anew.
         iterations: of Levenberg–Marquardt on the same points.
 
     Raises:
@@ -38,11 +39,12 @@ class TimeSlabs(Way):
     slabs: int = 5
     tolerance: float = 1e-5
     built_in: tuple[str, ...] = ()
-    halvings: int = 0
+    halvings: int = 3
+    rounds: int = 20
     iterations: int = 10
 
     def __post_init__(self) -> None:
-        at_least(self, slabs=1, halvings=0, iterations=1)
+        at_least(self, slabs=1, halvings=0, rounds=1, iterations=1)
         above_zero(self, "tolerance")
 
     def solve(self, posed: Posed, network: nn.Module, monitor: Monitor, generator: torch.Generator) -> Solved:
@@ -57,19 +59,15 @@ class TimeSlabs(Way):
                 'TimeSlabs: the conditions must be rows of their own (equation.conditions = "rows"), without data.'
             )
         monitor.look(network, 0)
-        solved = 0
 
         def solve(piece: nn.Module, system: pde.System) -> pde.Collocation:
-            nonlocal solved
-            seconds = monitor.seconds_left / max(self.slabs - solved, 1)
-            solved += 1
             return pde.collocate(
                 piece,
                 system,
                 tol=self.tolerance,
-                rounds=monitor.budget.epochs,
+                rounds=min(self.rounds, monitor.budget.epochs),
                 iterations=self.iterations,
-                seconds=seconds,
+                seconds=max(monitor.seconds_left, 0.0),
                 generator=generator,
             )
 
