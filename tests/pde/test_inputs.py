@@ -95,6 +95,38 @@ def test_parts_keep_the_values_of_their_rows() -> None:
         torch.testing.assert_close(torch.cat([part(other) for part in system.chunks(size)]), system(other))
 
 
+def test_a_value_with_an_entry_for_each_row_of_the_system() -> None:
+    a = torch.arange(1.0, 10.0, dtype=torch.float64)[:, None]
+    box = pde.Rectangle()
+
+    def model(x: Tensor, a: Tensor) -> Tensor:
+        return a + x[:, :1]
+
+    flat, column = (
+        pde.System(pde.Poisson(), box, [pde.Dirichlet(box, "left", value)], inputs=(a,))
+        for value in (a.squeeze(1) - 1, a - 1)
+    )
+    assert flat.blocks(model)[1].tolist() == [[1.0]] * 9
+    torch.testing.assert_close(torch.cat([part(model) for part in flat.chunks(4)]), flat(model))
+    drawn = pde.redrawn(flat, model, 9, generator=torch.Generator().manual_seed(0))
+    assert drawn.blocks(model)[1].tolist() == [[1.0]] * 9  # each keeps its inputs
+    assert flat.diagnose(warn=False, row=2) == column.diagnose(warn=False, row=2)
+
+
+def test_diagnosis_where_no_anchor_belongs_to_the_row() -> None:
+    f = torch.tensor([[1.3], [2.0]], dtype=torch.float64)
+    anchor = pde.Anchor(torch.tensor([[0.5]]), torch.tensor([1.0]), inputs=(f[1:],))
+    system = pde.System(pde.Helmholtz(lambda x, f: 3 * f), TIME, [anchor], inputs=(f,))
+    unknown = [system.diagnose(warn=False, row=row) for row in (0, 1)]
+    assert [found.size - found.rank for found in unknown] == [2, 1]  # type: ignore[operator]
+
+
+def test_points_of_a_condition_have_the_dtype_of_its_inputs() -> None:
+    a = torch.rand(5, 1, dtype=torch.float64)
+    third = pde.Dirichlet(TIME, "left", lambda x, a: a / 3, inputs=(a,))
+    assert third(lambda x, a: a / 3 + x).tolist() == [[0.0]] * 5
+
+
 def test_faces_get_a_point_for_each_row_and_keep_those_that_are_given() -> None:
     a = 1 + torch.rand(50, 1, dtype=torch.float64)
     given = torch.tensor([[0.5, 0.0], [1.0, 0.0]], dtype=torch.float64)

@@ -310,6 +310,39 @@ def test_a_family_of_solutions_marches_with_its_inputs() -> None:
     assert float(off.abs().max()) < 1e-2
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+def test_what_is_built_in_slab_after_slab_has_its_slopes(dtype: torch.dtype) -> None:
+    conditions = [pde.Initial(STRIP, "start", lambda x: 1 - x[:, :1] ** 2), pde.Dirichlet(STRIP, "left", 0.0)]
+    system = pde.System(pde.Heat(1.0), STRIP, conditions, 16, dtype=dtype)
+
+    def solve(model: nn.Module, local: pde.System) -> SimpleNamespace:
+        return SimpleNamespace(success=True)
+
+    solution = pde.march(system, network(2).to(dtype), 3, solve, built_in=["start", "left"]).solution
+    x = pde.uniform(STRIP, 20, generator=generator(), dtype=dtype)
+    along = torch.autograd.grad(solution(x.requires_grad_()).sum(), x)[0]
+    u = pde.derivatives(solution, x.detach(), wanted=["gradient"])
+    torch.testing.assert_close(along, u.gradient[:, 0])
+    assert solution.jumps(x[:, :1].detach()).abs().max() < (1e-6 if dtype == torch.float32 else 1e-14)
+
+
+def test_a_family_is_built_in_slab_after_slab() -> None:
+    k = torch.rand(9, 1, dtype=DOUBLE, generator=generator()) + 0.5
+    start = pde.Initial(TIME, "left", lambda x, k: k)
+    system = pde.System(pde.equation("u_x + k*u", k=lambda x, k: k), TIME, [start], inputs=[k], dtype=DOUBLE)
+
+    class Grown(nn.Module):
+        def forward(self, x: Tensor, k: Tensor) -> Tensor:
+            return k * torch.exp(x)
+
+    def solve(model: nn.Module, local: pde.System) -> SimpleNamespace:
+        return SimpleNamespace(success=True)
+
+    solution = pde.march(system, Grown(), 2, solve, built_in=["left"]).solution
+    torch.testing.assert_close(solution(torch.zeros_like(k), k), k)
+    assert solution.jumps(torch.empty(9, 0, dtype=DOUBLE), k).abs().max() < 1e-14
+
+
 def test_march_needs_time() -> None:
     with pytest.raises(fs.UnsupportedError, match="has no time"):
         pde.march(pde.System(pde.Poisson(), pde.Rectangle()), network(2))

@@ -145,6 +145,32 @@ def test_rows_are_those_of_finite_differences(name: str) -> None:
         torch.testing.assert_close(rows, -pde.Neumann(domain, "start").residual(smooth, x))
 
 
+def test_a_scale_has_one_number_for_each_point() -> None:
+    def bend(x: Tensor) -> Tensor:
+        return x.sum(1) ** 2
+
+    plain = pde.Neumann(SQUARE, "left", 0.0)
+    x = pde.sobol(SQUARE, 9, "left", dtype=torch.float64)
+    for scale in (lambda x: 2 + x[:, 1], lambda x: 2 + x[:, 1:]):
+        rows = pde.Neumann(SQUARE, "left", 0.0, scale=scale).residual(bend, x)
+        torch.testing.assert_close(rows, plain.residual(bend, x) / (2 + x[:, 1:]))
+    with pytest.raises(ValueError, match=r"Neumann\(left\), scale: .* got the shape \(3,\)"):
+        pde.Neumann(SQUARE, "left", 0.0, scale=lambda x: x[:3, 1])(bend)
+
+
+def test_no_points_give_no_rows() -> None:
+    anchor = pde.Anchor(torch.empty(0, 1), torch.empty(0))
+    system = pde.System(pde.Poisson(), LINE, [anchor, pde.Dirichlet(LINE, "left", 2.0)], torch.empty(0, 1))
+    assert [tuple(block.shape) for block in system.blocks(lambda x: x)] == [(0, 1), (0, 1), (1, 1)]
+    assert system(lambda x: x).tolist() == [-3.0]
+    assert [len(part(lambda x: x)) for part in system.chunks(5)] == [1]
+
+
+def test_periodic_takes_no_value() -> None:
+    with pytest.raises(ValueError, match="there is no value; got 2"):
+        pde.Periodic(LINE, "left", 2)
+
+
 def test_periodic_rows() -> None:
     waves = pde.Periodic(SQUARE, "left", order=2)
     assert waves(lambda x: torch.sin(math.pi * x[:, 0]) * x[:, 1]).abs().max() < 1e-4
@@ -295,6 +321,28 @@ def test_components_are_built_in_one_by_one_and_inputs_go_through() -> None:
     assert value.residual(by_input, torch.tensor([[-1.0]], dtype=torch.float64), a).abs().max() < 1e-14
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_values_of_several_components_are_built_in(dtype: torch.dtype) -> None:
+    pair = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    conditions = [
+        pde.Dirichlet(UNIT, "left", lambda x: torch.cat([x[:, 1:], 2 * x[:, 1:]], 1)),
+        pde.Neumann(UNIT, "right", pair),
+        pde.Dirichlet(UNIT, "bottom", lambda x: x[:, :1], component=0),
+    ]
+    x = torch.rand(7, 2, dtype=dtype)
+    for chosen in (conditions[:2], conditions):
+        model = pde.hard(network(2, 2).to(dtype), *chosen)
+        assert (model(x).shape, model(x).dtype) == ((7, 2), dtype)
+        for condition in chosen:
+            assert condition(model).abs().max() < (1e-5 if dtype == torch.float32 else 1e-11), condition.name
+    with pytest.raises(ValueError, match=r"hard: Dirichlet\(left\) conflicts .* by 1 at \[0.0, 0.0\]"):
+        pde.hard(
+            network(2, 2), pde.Dirichlet(UNIT, "left", pair), pde.Dirichlet(UNIT, "bottom", 1.0, component=1)
+        )
+    with pytest.raises(ValueError, match=r"network has 1 components, the values that are built in have 2"):
+        pde.hard(network(2), pde.Neumann(UNIT, "right", pair))(x.double())
+
+
 PERIODIC = {
     "line": (LINE, ["left"], [], 2),
     "one direction": (UNIT, ["bottom"], [], 3),
@@ -336,6 +384,9 @@ def test_what_is_built_in_can_be_pickled_and_loaded() -> None:
 
 
 def test_what_cannot_be_built_in_is_refused() -> None:
+    by_row = pde.Dirichlet(UNIT, "left", torch.rand(9, 1))
+    with pytest.raises(fs.UnsupportedError, match="has its values at some points alone"):
+        pde.hard(network(2), by_row, check=False)
     data = pde.Anchor(torch.rand(2, 1), torch.rand(2))
     across = pde.Periodic(UNIT, "left", component=0)
     for condition, message in {

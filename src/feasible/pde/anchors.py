@@ -111,7 +111,8 @@ class Anchor(Condition):
         if len(x) != len(self.x):
             raise ValueError(f"{self.name}: expected its own {len(self.x)} points, got {len(x)}.")
         rows = picked(self.name, derivatives(model, x, *inputs).value, self.component)
-        y = self.y.to(rows.device, rows.dtype).reshape(len(rows), -1)
+        y = self.y.to(rows.device, rows.dtype)
+        y = y[:, None] if y.dim() == 1 else y
         if y.shape[1] != rows.shape[1]:
             raise ValueError(
                 f"{self.name}: y has {y.shape[1]} components, the model {rows.shape[1]}. Say which is meant with "

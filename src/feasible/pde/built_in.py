@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, cast, final
 
 import torch
@@ -16,7 +15,7 @@ from feasible.pde.conditions import Dirichlet, Initial, Neumann, Periodic, Robin
 from feasible.pde.domains import Domain
 from feasible.pde.plans import Axis, Plan, Side, enter
 from feasible.pde.samplers import grid
-from feasible.pde.values import known
+from feasible.pde.values import is_by_row, known
 
 __all__ = ["Hard", "hard"]
 
@@ -92,6 +91,11 @@ def readable(condition: Condition) -> OnPart:
             f"hard: {condition.name} is on a curved part, where slopes cannot be built in.\n"
             f"  Works with: Dirichlet there; Neumann and Robin on the faces of intervals and rectangles. {AS_ROWS}"
         )
+    if isinstance(condition.value, Tensor) and is_by_row(condition.value):
+        raise UnsupportedError(
+            f"hard: {condition.name} has its values at some points alone; what is built in holds at all points.\n"
+            f"  Give a function of x. {AS_ROWS}"
+        )
     if isinstance(condition, Periodic) and condition.component is not None:
         raise UnsupportedError(
             f"hard: {condition.name} is about one component, but all of them share the coordinate.\n  {AS_ROWS}"
@@ -130,7 +134,7 @@ class Hard(nn.Module):
             return found[key]
 
         if not self._components:
-            return cast(Tensor, self._plans[None].apply(network, x, inputs))
+            return self._fitting(network(x, ()), self._plans[None].apply(network, x, inputs))
         whole = network(x, ())
         columns = []
         for component in range(whole.shape[1]):
@@ -139,8 +143,22 @@ class Hard(nn.Module):
             def one(at: Tensor, key: tuple[tuple[int, float], ...], number: int = component) -> Tensor:
                 return network(at, key)[:, number : number + 1]
 
-            columns.append(plan.apply(one, x, inputs))
-        return torch.cat(columns, 1)
+            columns.append(only(component, plan.apply(one, x, inputs)))
+        return self._fitting(whole, torch.cat(columns, 1))
+
+    @staticmethod
+    def _fitting(network: Tensor, value: Any) -> Tensor:
+        """The value, if it has as many components as the network.
+
+        Raises:
+            ValueError: it has more.
+        """
+        if value.shape[1] != network.shape[1]:
+            raise ValueError(
+                f"hard: the network has {network.shape[1]} components, the values that are built in have "
+                f"{value.shape[1]}."
+            )
+        return cast(Tensor, value)
 
     @torch.no_grad()
     def compare(self) -> None:
@@ -150,16 +168,10 @@ class Hard(nn.Module):
             ValueError: they do.
         """
         for condition in self.conditions:
-            plan = self._plans[condition.component]
-
-            def lift(x: Tensor, plan: Plan = plan) -> Tensor:
-                zero = torch.zeros_like(x[:, :1])
-                return cast(Tensor, zero + plan.lift(x, ()))
-
             x = grid(self.domain, CHECKED, condition.part, dtype=torch.float64)
-            single = condition if condition.component is None else first_component(condition)
-            off = single.raw(lift, x).abs()
-            size = 1 + float(known(single.name, single.value, x, (), 1).abs().max())
+            off = condition.raw(self._lift, x).abs()
+            columns = 1 if condition.component is not None else self._lift(x).shape[1]
+            size = 1 + float(known(condition.name, condition.value, x, (), columns).abs().max())
             if not bool((off <= 1e-6 * size).all()):
                 row = int(off.amax(1).argmax())
                 raise ValueError(
@@ -167,6 +179,13 @@ class Hard(nn.Module):
                     f"{float(off.max()):.2g} at {x[row].tolist()}.\n"
                     "  Mend the values, or require one of them instead of building it in (check=False keeps the last)."
                 )
+
+    def _lift(self, x: Tensor) -> Tensor:
+        """The conditions alone, without the network, for as many components as they speak of."""
+        zero = torch.zeros_like(x[:, :1])
+        lifts = {component: zero + plan.lift(x, ()) for component, plan in self._plans.items()}
+        width = max(1 + max(self._components, default=0), *(each.shape[1] for each in lifts.values()))
+        return torch.cat([only(number, lifts.get(number, lifts[None])) for number in range(width)], 1)
 
     def _angles(self) -> dict[int, tuple[float, float]]:
         """The periodic coordinates: where each begins, and how many turns a unit of it is.
@@ -232,6 +251,6 @@ class Hard(nn.Module):
         return Plan(ordered, curved, self.domain)
 
 
-def first_component(condition: OnPart) -> OnPart:
-    """The same condition, for a function with one component."""
-    return replace(condition, component=0)
+def only(component: int, rows: Any) -> Any:
+    """One component; where all have the same, that."""
+    return rows if rows.shape[1] == 1 else rows[:, component : component + 1]

@@ -172,9 +172,12 @@ def moved(
     generator: torch.Generator,
 ) -> Condition:
     """The same condition at fresh points of its part, if it has a part with more than one point and none of its own."""
-    if not isinstance(condition, OnPart) or condition.at is not None or condition.domain.dim == 1:
+    if not isinstance(condition, OnPart):
         return condition
     if isinstance(condition.value, Tensor) and is_by_row(condition.value):
+        x, inputs = condition.placed(system.points, system.inputs)  # before the system's are drawn anew
+        return replace(condition, at=x, inputs=inputs)
+    if condition.at is not None or condition.domain.dim == 1:
         return condition
     x, inputs = condition.drawn(system.points, system.inputs, CANDIDATES * count, generator)
     keep = pick(condition.residual(model, x, *inputs), count)

@@ -12,7 +12,16 @@ import torch
 from torch import Tensor
 
 from feasible.pde.domains import Domain
-from feasible.pde.inputs import as_inputs, check_rows, equal_rows, matched, repeated, row_count, taken
+from feasible.pde.inputs import (
+    as_inputs,
+    check_rows,
+    dtype_of_inputs,
+    equal_rows,
+    matched,
+    repeated,
+    row_count,
+    taken,
+)
 from feasible.pde.samplers import grid, sobol
 from feasible.pde.values import Value, is_by_row, known
 
@@ -86,7 +95,10 @@ class Condition(ABC):
             ValueError: points lie elsewhere, or a value or an input has another shape.
         """
         check_rows(self.name, x, inputs)
-        return self.raw(model, x, *inputs) / (self.scale(x, *inputs) if callable(self.scale) else self.scale)
+        rows = self.raw(model, x, *inputs)
+        if not callable(self.scale):
+            return rows / self.scale
+        return rows / known(f"{self.name}, scale", self.scale, x, inputs, rows.shape[1])
 
     def __call__(self, model: Model) -> Tensor:
         """The rows at the condition's own points."""
@@ -117,6 +129,20 @@ class OnPart(Condition):
         if isinstance(self.value, Tensor) and self.value.dim() == 1 and len(self.value) == count:
             object.__setattr__(self, "value", self.value[:, None])
 
+    def by_rows(self, inputs: Sequence[Any], columns: int) -> Self:
+        """The condition with a value (n,) as one row for each of the points that it has with these inputs.
+
+        Args:
+            inputs: of the system.
+            columns: the components that a value of so many entries would be meant for instead.
+        """
+        value = self.value
+        if not isinstance(value, Tensor) or value.dim() != 1 or len(value) in (1, columns):
+            return self
+        return (
+            replace(self, value=value[:, None]) if len(value) == len(self.placed(None, inputs)[0]) else self
+        )
+
     @property
     def name(self) -> str:
         """The kind and the part."""
@@ -138,7 +164,7 @@ class OnPart(Condition):
             x = self.points(like)
             check_rows(self.name, x, given)
             return x, given
-        dtype = torch.get_default_dtype() if like is None else like.dtype
+        dtype = dtype_of_inputs(given) if like is None else like.dtype
         if self.domain.dim == 1:
             x = self.domain.part_from_unit(self.part, torch.empty(count, 0, dtype=dtype))
         else:

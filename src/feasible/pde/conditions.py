@@ -138,6 +138,10 @@ class Periodic(OnPart):
         super().__post_init__()
         if self.domain.face(self.part) is None or self.part in ("start", "end"):
             raise ValueError(f"Periodic: {self.part!r} of {self.domain} has no part opposite in space.")
+        if isinstance(self.value, Tensor) or callable(self.value) or self.value != 0:
+            raise ValueError(
+                f"Periodic: the faces differ by nothing, so there is no value; got {self.value!r}. Use order= by name."
+            )
         if not 0 <= self.order <= 4:
             raise ValueError(f"Periodic: order must be from 0 to 4, got {self.order!r}.")
 

@@ -124,8 +124,8 @@ def one_problem(
 
 
 def in_double(model: Any) -> Any:
-    """The model, a module as a copy in double precision."""
-    return copy.deepcopy(model).double() if isinstance(model, nn.Module) else model
+    """The model, a module as a copy in double precision, on the CPU, without random layers."""
+    return copy.deepcopy(model).double().cpu().eval() if isinstance(model, nn.Module) else model
 
 
 def solving_constants(rows: Rows, outputs: int, tol: float) -> list[tuple[float, ...]]:

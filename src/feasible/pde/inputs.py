@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,9 +81,9 @@ def repeated(inputs: Sequence[Any], row: int, count: int) -> tuple[Any, ...]:
 
 
 def equal_rows(inputs: Sequence[Any], others: Sequence[Any], row: int, count: int) -> Tensor:
-    """Where the inputs of so many points are those of one row of others, (count,)."""
+    """Where the inputs of so many points are those of one row of others, (count,), on the CPU: for any device."""
     same = [
-        (each == other[row].to(each)).reshape(len(each), -1).all(1)
+        (each == other[row].to(each)).reshape(len(each), math.prod(each.shape[1:])).all(1).cpu()
         for each, other in zip(inputs, others, strict=True)
         if has_rows(each) and has_rows(other)
     ]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
-import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from feasible.errors import UnsupportedError
 from feasible.pde.anchors import Anchor
@@ -109,7 +109,7 @@ def march(
         before = solved[-1][1] if solved else None
         local = on_slab(system, slab, before)
         network = Stretched(copy.deepcopy(model), slab, system.domain)
-        piece, local = with_built_in(network, local, built_in)
+        piece, local = with_built_in(network, local, built_in, check=not solved and not system.inputs)
         outcome = solve(piece, local)
         if not outcome.success and left:
             begin, end = times(slab)
@@ -207,20 +207,27 @@ class Ended:
     model: nn.Module
     condition: Initial
 
-    @torch.no_grad()
     def __call__(self, x: Tensor, *inputs: Any) -> Tensor:
-        """(n, components)."""
+        """(n, components); gradients flow to x, not to the model's parameters."""
+        frozen = {name: each.detach() for name, each in self.model.named_parameters()}
+
+        def model(x: Tensor, *inputs: Any) -> Tensor:
+            found: Tensor = functional_call(self.model, frozen, (x, *inputs))
+            return found if found.ndim == 2 else found.unsqueeze(1)
+
         if self.condition.order == 0:
-            value: Tensor = self.model(x, *inputs)
-            rows = value if value.ndim == 2 else value.unsqueeze(1)
-        else:
-            u = derivatives(self.model, x, *inputs)
-            rows = u.partial((u.dim - 1,))
-        return self.condition.picked(rows)
+            return self.condition.picked(model(x, *inputs))
+        u = derivatives(model, x, *inputs)
+        return self.condition.picked(u.partial((u.dim - 1,)))
 
 
-def with_built_in(network: Stretched, system: System, parts: Sequence[str]) -> tuple[nn.Module, System]:
-    """The network with the conditions on these parts built in, and the system with the others."""
+def with_built_in(
+    network: Stretched, system: System, parts: Sequence[str], check: bool
+) -> tuple[nn.Module, System]:
+    """The network with the conditions on these parts built in, and the system with the others.
+
+    Later slabs need no check: the one before satisfies the conditions at the sides, and so do the values it hands on.
+    """
     if not parts:
         return network, system
     inside = [isinstance(c, OnPart) and c.part in parts for c in system.conditions]
@@ -234,4 +241,4 @@ def with_built_in(network: Stretched, system: System, parts: Sequence[str]) -> t
         [system.weights[0], *(system.weights[1 + place] for place in kept)],
     )
     known = [c for c, is_inside in zip(system.conditions, inside, strict=True) if is_inside]
-    return hard(network, *known), rest
+    return hard(network, *known, check=check), rest

@@ -109,9 +109,7 @@ def enter(side: Side, condition: OnPart) -> None:
 
 def given(condition: OnPart, factor: float, x: Any, *inputs: Any) -> Any:
     """The value of a condition, of slopes that along the coordinate."""
-    value = condition.value
-    if callable(value) and not isinstance(value, Tensor):
-        value = as_column(value(x, *inputs))
+    value = at_points(condition.value, x, inputs)
     return value if factor == 1 else factor * value
 
 
@@ -191,12 +189,13 @@ class Plan:
 
     def _round(self, x: Any, inputs: tuple[Any, ...]) -> Any:
         """The value on the circle, as the function of x that was given."""
-        value = self.curved.value if self.curved is not None else 0.0
-        if not callable(value) or isinstance(value, Tensor):
-            return value
-        return as_column(value(x, *inputs))
+        return 0.0 if self.curved is None else at_points(self.curved.value, x, inputs)
 
 
-def as_column(value: Any) -> Any:
-    """What a user's function gave, (n, m); numbers stay numbers."""
-    return value.unsqueeze(1) if getattr(value, "ndim", 2) == 1 else value
+def at_points(value: Any, x: Any, inputs: tuple[Any, ...]) -> Any:
+    """A given value as a number, one for each component, or (n, m) from a function; in the points' dtype."""
+    is_function = callable(value) and not isinstance(value, Tensor)
+    found = value(x, *inputs) if is_function else value
+    if isinstance(found, Tensor):
+        found = found.to(x.device, x.dtype)
+    return found.unsqueeze(1) if is_function and getattr(found, "ndim", 2) == 1 else found

@@ -122,7 +122,8 @@ def adaptive(
     points = uniform(domain, many, part, generator=generator, dtype=dtype)
     if len(points) == 1:
         return points
-    return points[chosen(residual(points), count, power=power, offset=offset, generator=generator)]
+    keep = chosen(residual(points), count, power=power, offset=offset, generator=generator)
+    return points[keep.to(points.device)]
 
 
 def chosen(

@@ -76,10 +76,11 @@ class System:
         *,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self.equation, self.domain, self.conditions = equation, domain, tuple(conditions)
+        self.equation, self.domain = equation, domain
         equation.wanted(domain.dim)
         self.inputs = as_inputs("System", inputs)
         """What the model takes beside x, one row for each collocation point; assign together with other points."""
+        self.conditions = tuple(by_rows(each, self.inputs, equation.outputs) for each in conditions)
         count = (row_count(self.inputs) or POINTS) if points is None else points
         dtype = dtype or dtype_of_inputs(self.inputs)
         self.points = sobol(domain, count, dtype=dtype) if isinstance(count, int) else count
@@ -293,6 +294,13 @@ class System:
                     f"System: expected inputs of {condition.name} like those at the collocation points, with rows of "
                     f"shape {kinds(self.inputs)}; got {kinds(own)}."
                 )
+
+
+def by_rows(condition: Condition, inputs: Sequence[Any], outputs: int) -> Condition:
+    """The condition with its value by rows, where it is meant so; see ``OnPart.by_rows``."""
+    if not isinstance(condition, OnPart):
+        return condition
+    return condition.by_rows(inputs, outputs if condition.component is None else 1)
 
 
 def residual_of(condition: Condition, rows: Tensor) -> Callable[..., Tensor]:

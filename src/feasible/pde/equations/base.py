@@ -91,6 +91,7 @@ class Equation(ABC):
         value = given(x, *inputs) if callable(given) and not isinstance(given, Tensor) else given
         if not isinstance(value, Tensor):
             return float(value)
+        value = value.to(x.device)
         if value.dim() == 0 or value.shape == (1,):
             return value.reshape(())
         if value.shape in ((len(x),), (len(x), 1)):
