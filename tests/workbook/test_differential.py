@@ -71,7 +71,9 @@ def test_references_solve_their_own_problem(name):
     posed = definition.make(0)
     solution = Solution(definition, posed)
     assert all(column.dtype == torch.float64 for column in posed.test)
-    assert not torch.equal(posed.held_out.columns[0][:10], posed.of_kind("equation")[0].columns[0][:10])
+    held_out = posed.held_out.columns[0]
+    for seen in (posed.of_kind("equation")[0].columns[0], posed.test[0]):
+        assert not (held_out[:, None] == seen[None, :1000]).all(2).any()
     for rows in [*posed.rows, posed.held_out]:
         assert rows(solution).abs().max() < 1e-9, rows.name
     assert torch.equal(solution(*posed.test), posed.reference)
@@ -319,6 +321,41 @@ def test_zero_is_no_solution_whatever_its_residual():
     assert found["test_metric"] == pytest.approx(1.0)
     assert not found["feasible"]
     assert found["reference_rms"] == pytest.approx(root_mean_square(posed.reference))
+
+
+class Level(torch.nn.Module):
+    """A constant, under a true diffusivity: it solves the equation, and forgets start and ends."""
+
+    diffusivity = torch.tensor(0.1, dtype=torch.float64)
+
+    def forward(self, x):
+        return 0.7 + 0 * x[:, :1]
+
+
+def test_who_forgets_the_conditions_does_not_obey():
+    posed = problems.InverseHeat().make(0)
+    found = measured(posed, Level(), "relative error", tolerance=0.3)
+    assert found["residual"] == 0
+    assert found["conditions"] > 0.3
+    assert not found["feasible"]
+    assert measured(posed, Level(), "relative error", tolerance=0.7)["feasible"]
+
+
+def test_constrained_least_squares_say_what_ended_them(tmp_path):
+    text = (
+        HEAT
+        + """
+[methods.epochs]
+way = "Minimized"
+[methods.seconds]
+way = "Minimized"
+budget = { epochs = 100000, seconds = 0.05 }
+"""
+    )
+    out = run_experiment(load_experiment(write(tmp_path, text)), tmp_path / "run")
+    epochs, seconds = json.loads((out / "result.json").read_text())["runs"]
+    assert "iteration limit" in epochs["guarantees"][0]
+    assert "Interrupted" in seconds["guarantees"][0]
 
 
 def test_an_experiment_survives_its_toml(tmp_path):

@@ -64,6 +64,7 @@ def minimize(
             ``"augmented-lagrangian"``: for very many constraints, and for every set that can project;
             ``"projected"``: sets on x only; ``"nonsmooth"``: functions with kinks; ``"gauss-newton"``: least squares,
             with Jacobians of residuals and rows, which may depend on each other; ``"auto"``: by what the problem is.
+            Where constraints curve strongly Gauss–Newton steps take many iterations, and ``"sqp"`` on ½‖r‖² few.
         tol: up to where stationarity (over the size of the gradients), violation and complementarity count as 0.
         max_iterations: limit on the iterations of a method.
         memory: pairs of steps and gradients that are kept where there are too many unknowns for a matrix. ``None``: 20,

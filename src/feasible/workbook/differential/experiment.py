@@ -49,7 +49,7 @@ class DifferentialExperiment(Plan):
     methods: dict[str, WayTable] = Field(min_length=1)
     quick: EquationQuickTable = EquationQuickTable()
     tolerance: Positive = 1e-3
-    """A solution obeys whose nondimensional residual at points not trained on has no larger root mean square."""
+    """Root mean squares of residual (at points not trained on) and conditions are no larger where a solution obeys."""
 
     def quickened(self) -> Self:
         """The same experiment with the budget of ``[quick]``, which goes before those of single rows."""

@@ -1,4 +1,4 @@
-"""How good a solution is: against the reference, in the equation at points not trained on, and not by being zero."""
+"""How good a solution is: against the reference, in equation and conditions, and not by being zero."""
 
 from __future__ import annotations
 
@@ -39,14 +39,16 @@ def measured(posed: Posed, model: nn.Module, metric: str, tolerance: float) -> d
     ).tolist()
     output, reference = root_mean_square(predicted(model, *posed.test)), root_mean_square(posed.reference)
     residual = root_mean_square(held_out)
-    conditions = [evaluated(rows, model).reshape(-1) for rows in posed.of_kind("condition")]
+    rows_of_conditions = [evaluated(rows, model).reshape(-1) for rows in posed.of_kind("condition")]
+    conditions = root_mean_square(torch.cat(rows_of_conditions)) if rows_of_conditions else None
+    is_met = residual <= tolerance and (conditions is None or conditions <= tolerance)
     return {
         "test_metric": found,
         "train_loss": sum(root_mean_square(evaluated(rows, model)) ** 2 for rows in posed.rows),
         "data_residual": worst_of(root_mean_square(evaluated(rows, model)) for rows in posed.of_kind("data")),
         "train_residual": worst_of(root_mean_square(evaluated(rows, model)) for rows in posed.of_kind("equation")),
         "residual": residual,
-        "conditions": root_mean_square(torch.cat(conditions)) if conditions else None,
+        "conditions": conditions,
         **{f"residual_{round(100 * q)}": value for q, value in zip(QUANTILES, quantiles, strict=True)},
         "worst_violation": quantiles[-1],
         "output_rms": output,
@@ -54,7 +56,7 @@ def measured(posed: Posed, model: nn.Module, metric: str, tolerance: float) -> d
         **over_queries(posed, model),
         "unknown": worst_of(abs(float(getattr(model, name).detach()) / unknown.truth - 1)
                             for name, unknown in posed.unknowns.items()),
-        "feasible": residual <= tolerance and output >= COLLAPSED * reference,
+        "feasible": is_met and output >= COLLAPSED * reference,
         "test_feasible": None,
     }  # fmt: skip
 

@@ -92,7 +92,7 @@ class DifferentialWork:
     def _columns(self) -> list[dict[str, str]]:
         return [
             column("test_metric", self.metric, "against the reference solution, at the test points", ".2g"),
-            {**OBEYS, "help": "seeds whose residual at points not trained on is small enough, without a collapse"},
+            {**OBEYS, "help": "seeds whose residual and conditions are small enough, without a collapse"},
             column("residual", "residual", "root mean square, nondimensional, at points not trained on", ".2g"),
             column("output_rms", "output", "its root mean square: u = 0 has none", ".3g"),
             column("diversity", "diversity", "spread of the solutions over the inputs, 1 is right", ".2f"),

@@ -61,7 +61,8 @@ class Minimized(Way):
 
         def look(iterate: Any) -> None:
             shown.load_state_dict(iterate.x, strict=False)
-            next(epochs)
+            if next(epochs, None) is None and monitor.seconds_left <= 0:
+                raise StopIteration
 
         with monitor.section("iterations"):
             result = fs.minimize(
