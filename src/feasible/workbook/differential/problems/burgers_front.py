@@ -69,10 +69,11 @@ class BurgersFront(ProblemDefinition):
 
         start = pde.Initial(domain, "start", _start, at=at("start"))
         ends = [pde.Dirichlet(domain, end, 0.0, at=at(end)) for end in ("left", "right")]
+        as_rows: dict[str, list[pde.Condition]] = {"built-in": [], "rows": [start, *ends], "odd": [start]}
         system = pde.System(
             pde.Burgers(viscosity=self.viscosity),
             domain,
-            {"built-in": [], "rows": [start, *ends], "odd": [start]}[self.conditions],
+            as_rows[self.conditions],
             points=pde.sobol(domain, self.points, seed=seed, dtype=torch.float64),
             weights=[1.0, START_WEIGHT] if is_odd else None,
         )
