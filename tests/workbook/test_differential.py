@@ -296,7 +296,7 @@ network = { name = "Perceptron", hidden = [8, 8] }
 seeds = 1
 epochs = 4
 [methods.slabs]
-way = { name = "TimeSlabs", slabs = 2, tolerance = 1e-3, built_in = ["left", "right"], halvings = 0 }
+way = { name = "TimeSlabs", slabs = 2, tolerance = 1e-3, built_in = ["left", "right"] }
 """
 
 

@@ -59,7 +59,7 @@ PROJECTION = [
 SHORT = {
     "burgers": [
         *("equation.points=60", "equation.test_points=17", "methods.slabs.equation.points=20"),
-        *("methods.slabs.way.slabs=2", "methods.slabs.way.halvings=0", "methods.slabs.way.rounds=1", "methods.slabs.network.hidden=[5]"),
+        *("methods.slabs.way.slabs=2", "methods.slabs.way.rounds=1", "methods.slabs.network.hidden=[5]"),
     ],
     "candidates": ["polish.steps=2", "methods.search.search.steps=2"],
     "dictionary": ["problem.size=5", "budget.epochs=20"],

@@ -60,12 +60,16 @@ class TimeSlabs(Way):
             )
         monitor.look(network, 0)
 
+        # A budget that cuts the rounds short leaves slabs unsolved: halving them would not solve them either.
+        rounds = min(self.rounds, monitor.budget.epochs)
+        halvings = self.halvings if rounds == self.rounds else 0
+
         def solve(piece: nn.Module, system: pde.System) -> pde.Collocation:
             return pde.collocate(
                 piece,
                 system,
                 tol=self.tolerance,
-                rounds=min(self.rounds, monitor.budget.epochs),
+                rounds=rounds,
                 iterations=self.iterations,
                 seconds=max(monitor.seconds_left, 0.0),
                 generator=generator,
@@ -73,7 +77,7 @@ class TimeSlabs(Way):
 
         with monitor.section("slabs"):
             result = pde.march(
-                posed.system, network, self.slabs, solve, built_in=self.built_in, halvings=self.halvings
+                posed.system, network, self.slabs, solve, built_in=self.built_in, halvings=halvings
             )
         monitor.look(result.solution, sum(outcome.rounds for outcome in result.outcomes))
         within = sum(outcome.success for outcome in result.outcomes)
