@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -204,3 +205,44 @@ def test_bounds_on_the_others_hold() -> None:
         assert bool((model[0].weight.abs() <= 2).all())
     left = np.linalg.lstsq(columns(model), data()[1].numpy(), rcond=None)[1]
     assert optimizer.last.new_loss == pytest.approx(0.5 * float(left[0]), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["curved", "tied"])
+def test_parameters_that_are_not_linear_at_all_still_descend(kind: str) -> None:
+    x = torch.linspace(-1, 1, 30, dtype=torch.float64)
+    others = torch.tensor([0.5, 0.2], dtype=torch.float64, requires_grad=True)
+    linear = torch.tensor([3.0, -4.0], dtype=torch.float64, requires_grad=True)
+
+    def rows() -> Tensor:
+        if kind == "curved":  # far out on both arms of the arc tangent Newton's steps only grow
+            return (
+                torch.atan(linear[0] * x + linear[1]) - torch.atan(0.5 * x - 0.1) + (others[0] - 0.3) * x**2
+            )
+        hidden = torch.tanh(x[:, None] * linear + others)
+        return hidden @ linear - torch.sin(x)
+
+    optimizer = fs.optim.LevenbergMarquardt([{"params": [others]}, {"params": [linear], "linear": True}])
+    losses = [float(optimizer.step(rows)) for _ in range(40)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 1e-5 * losses[0]
+
+
+def test_what_is_not_finite_is_named() -> None:
+    model = network()
+    with torch.no_grad():
+        model[0].weight[1] = math.nan
+    optimizer = fs.optim.LevenbergMarquardt(groups(model))
+    with pytest.raises(FloatingPointError, match="after 0 iterations parameter 0 of group 0 is not finite"):
+        optimizer.step(lambda: model(torch.ones(3, 1, dtype=torch.float64)))
+
+
+@pytest.mark.parametrize("held", [fs.SumTo(1.0, dim=0), fs.L2Ball(4.0, dim=None), fs.Sphere(4.0, dim=None)])
+def test_sets_on_the_others_leave_the_steps_long(held: fs.Set) -> None:
+    model = network()
+    optimizer = fs.optim.LevenbergMarquardt(groups(model), sets={model[0].weight: held})
+    losses = [float(optimizer.step(fit_residual(model))) for _ in range(16)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.5 * losses[0]
+    assert held.distance(model[0].weight.detach()).max() < 1e-6
+    features, rest = columns(model), fit_residual(model)().detach().numpy()
+    assert np.abs(features.T @ rest).max() < 1e-6  # the others stay at their optimum

@@ -74,7 +74,8 @@ class LevenbergMarquardt(ConstrainedOptimizer):
     **Variable projection.** Parameters of a group with ``"linear": True`` are eliminated: they are kept at their
     least-squares optimum, undamped, and the others move by Kaufman's Jacobian of what is left. For parameters that the
     residual is affine in, such as a last layer's in a fit or a linear equation; where it is nearly affine in them, they
-    take one Gauss–Newton step a trial. Needs fewer iterations, each with one more small Jacobian a trial.
+    take one Gauss–Newton step a trial, and where no such step descends, a damped one with the others. Needs fewer
+    iterations, each with one more small Jacobian a trial. Losses are told where linear parameters are at their optimum.
 
     **Groups and ranks.** Other options are those of the first group. Under DDP every rank must see all rows: nothing is
     exchanged between ranks.
@@ -236,10 +237,11 @@ class LevenbergMarquardt(ConstrainedOptimizer):
             self._linear.settle(residual)
             x = vector.read()
         r, system = work.at(residual, own.get("lengths"))
-        if self._linear is not None:
-            system = self._linear.eliminated(system)
         g = region.tangent(x, system.transposed(r))
         self._check(r, g, work)
+        plain = system
+        if self._linear is not None:
+            system = self._linear.eliminated(plain)
         if not own["n_iter"] and residual.is_number and x.numel() > 1:
             warnings.warn(
                 f"LevenbergMarquardt: the closure returned a single residual for {x.numel():,} weights. Return the "
@@ -250,12 +252,17 @@ class LevenbergMarquardt(ConstrainedOptimizer):
         if "damping" not in own:
             own["damping"] = options["damping"] * (system.size or 1.0)
         stationarity = region.stationarity(x, g)
-        trials = Trials(
-            *(Quadratic(region, system, x, r, g), residual, vector, work.used != "products", options),
-            None if self._linear is None else self._linear.settle,
-        )
+        form = residual, vector, work.used != "products", options
+        settle = None if self._linear is None else self._linear.settle
+        trials = Trials(Quadratic(region, system, x, r, g), *form, settle)
         if stationarity > options["tolerance_grad"]:
-            own["damping"] = trials.run(max(own["damping"], system.least_damping))
+            first = max(own["damping"], system.least_damping)
+            own["damping"] = trials.run(first)
+            if settle is not None and not trials.accepted and not trials.is_level:
+                # Undamped, a step of linear parameters ascends where the residual is far from affine in them.
+                system = plain
+                trials = Trials(Quadratic(region, system, x, r, g), *form)
+                own["damping"] = trials.run(max(first, system.least_damping))
         loss, fall = trials.loss, trials.fall
         return LevenbergMarquardtStep(
             accepted=trials.accepted,

@@ -11,6 +11,7 @@ from torch import Tensor
 from feasible.optim.least_squares import System
 from feasible.optim.model import minimiser
 from feasible.optim.region import Region
+from feasible.optim.variable_projection import Eliminated, Reduced
 
 ROUNDS = 20
 """How often the entries that are held at bounds may change in a step."""
@@ -31,7 +32,7 @@ class Suggestion(NamedTuple):
 class Damped:
     """``JᵀJ + μ/units²`` by its products."""
 
-    def __init__(self, system: System, damping: float) -> None:
+    def __init__(self, system: System | Reduced, damping: float) -> None:
         self._system, self._damping = system, damping
         self._weights = 1.0 if system.units is None else system.units.square().reciprocal()
         self.sigma = (system.size + damping) * float(torch.as_tensor(self._weights).max())
@@ -130,5 +131,9 @@ class Quadratic:
 
     def _projected(self, damping: float) -> Tensor:
         """By projected gradients on q; for a surface on its tangent plane, and back."""
+        if isinstance(self.system, Eliminated):
+            reduced, slope = Reduced(self.system), self.g.masked_fill(self.system.linear, 0)
+            nearest = minimiser(self.region, self.x, slope, Damped(reduced, damping), 1.0)
+            return self.system.completed(self.region.project(nearest) - self.x, self.r)
         nearest = minimiser(self.region, self.x, self.g, Damped(self.system, damping), 1.0)
         return self.region.project(nearest) - self.x

@@ -72,15 +72,42 @@ class Eliminated:
 
     def solve(self, r: Tensor, damping: float, free: Tensor | None = None) -> Tensor:
         """``argmin ½‖J s + A d + r‖² + damping/2 · ‖s/units‖²``, with zeros in s where an entry is not free."""
-        step = r.new_zeros(self.columns)
         s = self.rest.solve(r, damping, None if free is None else free[~self.linear])
+        return self.completed(self.spread(s), r)
+
+    def completed(self, step: Tensor, r: Tensor) -> Tensor:
+        """A step s with the d that belongs to it."""
+        step[self.linear] = -self.inverse.times(r + self.curved @ step[~self.linear])
+        return step
+
+    def spread(self, s: Tensor) -> Tensor:
+        """(s, 0)."""
+        step = s.new_zeros(self.columns)
         step[~self.linear] = s
-        step[self.linear] = -self.inverse.times(r + self.curved @ s)
         return step
 
     def rank(self, damping: float) -> float:
         """That of A, and ``Σ σ²/(σ² + damping)`` of what is left."""
         return self.inverse.rank + self.rest.rank(damping)
+
+
+class Reduced:
+    """The Jacobian ``P J`` of what is left, for steps (s, 0): what is minimised over s in sets.
+
+    Args:
+        whole: the system in which d is eliminated.
+    """
+
+    def __init__(self, whole: Eliminated) -> None:
+        self.whole, self.units, self.size = whole, whole.units, whole.rest.size
+
+    def times(self, v: Tensor) -> Tensor:
+        """``P J s``."""
+        return self.whole.rest.times(v[~self.whole.linear])
+
+    def transposed(self, w: Tensor) -> Tensor:
+        """``((P J)ᵀ w, 0)``."""
+        return self.whole.spread(self.whole.rest.transposed(w))
 
 
 class Elimination:
