@@ -341,6 +341,8 @@ def test_values_of_several_components_are_built_in(dtype: torch.dtype) -> None:
         )
     with pytest.raises(ValueError, match=r"network has 1 components, the values that are built in have 2"):
         pde.hard(network(2), pde.Neumann(UNIT, "right", pair))(x.double())
+    with pytest.raises(ValueError, match="about component 2, the network has 2, 0 to 1"):
+        pde.hard(network(2, 2), pde.Dirichlet(UNIT, "left", 0.0, component=2))(x.double())
 
 
 PERIODIC = {

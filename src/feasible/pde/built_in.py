@@ -136,6 +136,11 @@ class Hard(nn.Module):
         if not self._components:
             return self._fitting(network(x, ()), self._plans[None].apply(network, x, inputs))
         whole = network(x, ())
+        if self._components[-1] >= whole.shape[1]:
+            raise ValueError(
+                f"hard: a condition is about component {self._components[-1]}, the network has {whole.shape[1]}, 0 to "
+                f"{whole.shape[1] - 1}."
+            )
         columns = []
         for component in range(whole.shape[1]):
             plan = self._plans.get(component, self._plans[None])
