@@ -98,7 +98,7 @@ class Equation(ABC):
             return value.reshape(-1, 1)
         raise ValueError(
             f"{self.name}: {name} must be one number or one for each of the {len(x)} samples, got the shape "
-            f"{tuple(value.shape)}."
+            f"{tuple(value.shape)}.\n  At other points use a function of (x, *inputs)."
         )
 
 
