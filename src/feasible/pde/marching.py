@@ -84,6 +84,7 @@ def march(
         ValueError: there is no initial condition, or an argument is out of range.
         UnsupportedError: a condition is at the end of time, or the domain has no time.
 
+    >>> import torch
     >>> from functools import partial
     >>> from feasible import pde
     >>> _ = torch.manual_seed(0)
