@@ -38,7 +38,10 @@ autodoc_typehints = "signature"
 python_use_unqualified_type_names = True
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:class", r"(torch|collections|feasible|os)\.[\w.]+|Tensor|Rivals|Scale|Value"),  # types that have no page here
+    (
+        "py:class",
+        r"(torch|collections|feasible|os)\.[\w.]+|Tensor|Rivals|Scale|Value",
+    ),  # types that have no page here
     ("py:obj", r"typing\.Literal\[.*"),
 ]
 

@@ -442,7 +442,9 @@ VALUES = {
     "forward mode": derivative,
     "shuffled": lambda model, x: model(x)[torch.randperm(len(x))],
     "centred": lambda model, x: model(x) - model(x).mean(),
-    "centred slope": lambda model, x: derivative(model, x) - derivative(model, x).mean(),  # no trace of the last bias
+    "centred slope": lambda model, x: (
+        derivative(model, x) - derivative(model, x).mean()
+    ),  # no trace of the last bias
     "joined": lambda model, x: torch.cat([helmholtz(model, x), model(x)[:3, 0]]),
     "nonlinear in a weight": lambda model, x: model(x) * model[2].bias.exp(),
 }
