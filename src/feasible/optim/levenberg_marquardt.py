@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final, get_args
 
@@ -16,7 +15,7 @@ from feasible.errors import UnsupportedError
 from feasible.optim.constrained import ConstrainedOptimizer, Sets
 from feasible.optim.quadratic import Quadratic
 from feasible.optim.region import Region, is_curved
-from feasible.optim.residuals import Form, Linearisation, Residual, Weights
+from feasible.optim.residuals import Closure, Form, Linearisation, Residual, Weights
 from feasible.optim.trials import Trials
 from feasible.optim.variable_projection import Elimination
 from feasible.optim.vector import Vector
@@ -196,12 +195,13 @@ class LevenbergMarquardt(ConstrainedOptimizer):
         return f"it is {kind}, and a linear model says nothing about the way through it"
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None, weights: Weights | None = None) -> Tensor:  # type: ignore[override]
+    def step(self, closure: Closure | None = None, weights: Weights | None = None) -> Tensor:  # type: ignore[override]
         """Up to ``max_iter`` iterations; ``last`` says what the last one did.
 
         Args:
             closure: returns the residual: a tensor of any shape, or a tuple of them. It must not change between its
-                calls in one step; random numbers are drawn alike.
+                calls in one step; random numbers are drawn alike. A list of closures is a residual in parts: where
+                products are used there is only the graph of one part at a time, made anew for each product.
             weights: of the squares; a tensor that broadcasts to the residual, or one for each of the tuple.
 
         Returns:
