@@ -43,13 +43,25 @@ NAMES = [
     "ternary-digits",
 ]
 SMALL = ["equation.grid=3", "equation.points=2", "equation.collocation=20"]
-LONG_ROWS = ["ss-broyden", "least-squares", "least-squares-data", "product"]
-SMALL_ROWS = ["lbfgs", "ss-broyden", "solve", "solve-start"]
 TRAINING = [
     *SMALL,
-    *(f"methods.{row}.budget.epochs=1" for row in LONG_ROWS),
-    *(f"methods.{row}.equation.{key}=20" for row in SMALL_ROWS for key in ("labels", "collocation")),
-    *(f"methods.{row}.network.features=10" for row in SMALL_ROWS[2:]),
+    *(
+        f"methods.{row}.budget.epochs=1"
+        for row in ("ss-broyden", "least-squares", "least-squares-data", "product")
+    ),
+    *(
+        f"methods.{row}.equation.{key}=20"
+        for row in ("lbfgs", "ss-broyden")
+        for key in ("labels", "collocation")
+    ),
+]
+SOLVES = [
+    *(
+        f"methods.{row}.equation.{key}=20"
+        for row in ("solve", "solve-start")
+        for key in ("labels", "collocation")
+    ),
+    *(f"methods.{row}.network.features=10" for row in ("solve", "solve-start")),
 ]
 PROJECTION = [
     *SMALL,
@@ -64,7 +76,7 @@ SHORT = {
     "candidates": ["polish.steps=2", "methods.search.search.steps=2"],
     "dictionary": ["problem.size=5", "budget.epochs=20"],
     "helmholtz-projection": PROJECTION,
-    "helmholtz-training": TRAINING,
+    "helmholtz-training": [*TRAINING, *SOLVES],
     "helmholtz-2d": [
         "equation.points=8",
         "equation.test_points=17",
@@ -73,7 +85,7 @@ SHORT = {
     "inverse-heat": ["equation.points=40", "equation.test_points=11", "equation.times=5"],
     "nnls": ["problem.size=20", "budget.epochs=20"],
     "pythagorean-projection": PROJECTION,
-    "pythagorean-training": TRAINING,
+    "pythagorean-training": [*TRAINING, "methods.least-squares-start.budget.epochs=1"],
     "one-hot-81": ["polish.steps=2", "methods.search.search.steps=2"],
     "poisson": [
         *("equation.points=60", "equation.test_points=11", "methods.last-layer.network.hidden=[40]"),

@@ -12,7 +12,7 @@ from feasible.workbook.differential import networks, problems, ways
 from feasible.workbook.differential.networks.network import Network
 from feasible.workbook.differential.problems.problem import ProblemDefinition
 from feasible.workbook.differential.ways.way import Way
-from feasible.workbook.errors import inside
+from feasible.workbook.errors import InputError, closest, inside
 from feasible.workbook.origin import Origin
 from feasible.workbook.plan import Plan, check_method_names
 from feasible.workbook.rules import build
@@ -39,6 +39,8 @@ class EquationQuickTable(QuickTable):
 
     equation: dict[str, Any] = Field(default_factory=dict)
     """Keys of ``equation`` that differ, in every row."""
+    networks: dict[str, Named] = Field(default_factory=dict)
+    """Smaller networks for single rows, by the names of their methods."""
 
 
 class DifferentialExperiment(Plan):
@@ -57,6 +59,7 @@ class DifferentialExperiment(Plan):
             name: table.model_copy(
                 update={
                     "equation": {**table.equation, **self.quick.equation},
+                    "network": self.quick.networks.get(name, table.network),
                     "budget": {key: value for key, value in table.budget.items() if key != "epochs"},
                 }
             )
@@ -117,6 +120,10 @@ def load_differential(raw: Mapping[str, Any], origin: Origin) -> DifferentialExp
     with origin.placing():
         experiment = validate(DifferentialExperiment, raw)
         check_method_names(experiment.methods)
+        for name in experiment.quick.networks:
+            if name not in experiment.methods:
+                message = f'there is no method "{name}".{closest(name, experiment.methods)}'
+                raise InputError(message, key=("quick", "networks", name))
     experiment = experiment.model_copy(update={"origin": origin})
     experiment.definition()
     experiment.variants()
