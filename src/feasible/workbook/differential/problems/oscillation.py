@@ -85,7 +85,8 @@ class Oscillation(ProblemDefinition):
         ]
         if self.conditions:
             first = start(self.conditions, generator)
-            rows.append(Rows("start", "condition", self._in_units(_start), first, start))
+            for name, residual in {"start": _start, "slope": _slope}.items():
+                rows.append(Rows(name, "condition", self._in_units(residual), first, start))
         test = pde.grid(pde.Interval(LOW[0], HIGH[0]), self.test_points, dtype=torch.float64)
         columns = (test, torch.tensor([QUERY], dtype=torch.float64).expand(len(test), -1))
         between = ((test[1:] + test[:-1]) / 2, columns[1][1:])  # a way may project at points of the test
@@ -163,8 +164,12 @@ def _misfit(model: Any, x: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
 
 
 def _start(model: Any, x: Tensor, inputs: Tensor) -> Tensor:
-    """Value and slope at x = 0, less the true ones, (n, 2)."""
-    amplitude, phase = inputs[:, :1], inputs[:, 2:]
-    u = pde.derivatives(model, x, inputs, wanted=["value", "gradient"])
-    slope = u.gradient[:, :, 0] / wave_number(x, inputs)
-    return torch.cat([u.value - amplitude * phase.sin(), slope - amplitude * phase.cos()], 1)
+    """``u(0) − A sin φ``, (n, 1)."""
+    value: Tensor = model(x, inputs) - inputs[:, :1] * inputs[:, 2:].sin()
+    return value
+
+
+def _slope(model: Any, x: Tensor, inputs: Tensor) -> Tensor:
+    """``u′(0)/2πf − A cos φ``, (n, 1)."""
+    slope = pde.derivatives(model, x, inputs, wanted=["gradient"]).gradient[:, :, 0]
+    return slope / wave_number(x, inputs) - inputs[:, :1] * inputs[:, 2:].cos()
