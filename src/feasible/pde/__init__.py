@@ -5,34 +5,28 @@ from typing import TYPE_CHECKING
 from feasible.pde import (
     anchors,
     built_in,
-    collocation,
     conditions,
     diagnosis,
     differentiation,
     domains,
     equations,
-    homotopy,
-    marching,
     residuals,
     samplers,
+    solving,
     system,
-    time_slabs,
 )
 from feasible.pde.anchors import *
 from feasible.pde.built_in import *
-from feasible.pde.collocation import *
 from feasible.pde.conditions import *
 from feasible.pde.diagnosis import *
 from feasible.pde.differentiation import *
 from feasible.pde.domains import *
 from feasible.pde.equations import *
 from feasible.pde.features import *
-from feasible.pde.homotopy import *
-from feasible.pde.marching import *
 from feasible.pde.residuals import *
 from feasible.pde.samplers import *
+from feasible.pde.solving import *
 from feasible.pde.system import *
-from feasible.pde.time_slabs import *
 
 # Each file names what it offers. Type checkers follow the star imports, but no list that is put together.
 if not TYPE_CHECKING:
@@ -45,11 +39,8 @@ if not TYPE_CHECKING:
         *equations.__all__,
         *features.__all__,
         *built_in.__all__,
-        *collocation.__all__,
-        *homotopy.__all__,
-        *marching.__all__,
         *residuals.__all__,
         *samplers.__all__,
+        *solving.__all__,
         *system.__all__,
-        *time_slabs.__all__,
     ]

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.func import jacfwd
 
 from feasible.pde.condition import Condition, OnPart
+from feasible.pde.differentiation.forward_mode import load
 from feasible.pde.domains import Domain
 from feasible.pde.equations import Equation
-from feasible.pde.forward_mode import load
 from feasible.pde.inputs import matched, repeated, row_count
 from feasible.pde.samplers import sobol
 

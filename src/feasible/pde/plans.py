@@ -14,8 +14,8 @@ from torch.func import jvp
 
 from feasible.pde.condition import OnPart
 from feasible.pde.conditions import Dirichlet, Initial, Neumann, Robin
+from feasible.pde.differentiation.forward_mode import load
 from feasible.pde.domains import Disc, Domain, Face, TimeCylinder
-from feasible.pde.forward_mode import load
 
 
 @dataclass

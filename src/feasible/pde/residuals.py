@@ -15,7 +15,7 @@ from feasible.pde.condition import OnPart
 from feasible.pde.conditions import Dirichlet, Initial
 from feasible.pde.diagnosis import CONSTANT, one_problem, shown, solving_constants
 from feasible.pde.differentiation import derivatives
-from feasible.pde.forward_mode import load
+from feasible.pde.differentiation.forward_mode import load
 from feasible.pde.inputs import as_inputs, check_rows, matched, row_count, taken
 from feasible.pde.samplers import uniform
 from feasible.pde.values import known

@@ -9,8 +9,8 @@ from typing import Any, final
 from torch import Tensor
 
 from feasible.pde.differentiation import Derivatives, Wanted
+from feasible.pde.differentiation.jets import laplacian
 from feasible.pde.equations.base import Coefficient, Equation, at_least_one, check_positive, space_and_time
-from feasible.pde.jets import laplacian
 
 __all__ = ["Wave"]
 

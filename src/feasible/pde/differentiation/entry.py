@@ -11,11 +11,11 @@ from torch import Tensor
 
 from feasible.errors import UnsupportedError
 from feasible.methods.lookup import closest, listing
-from feasible.pde.elementwise import DECISIONS, KINKS
-from feasible.pde.forward_mode import is_transformed, nested, seen_along
-from feasible.pde.jets import VALUE, Index, Jet, closure, coordinates, laplacian, partial
-from feasible.pde.norms import WrittenOut
-from feasible.pde.rules import Jets, check_smooth, kinked
+from feasible.pde.differentiation.elementwise import DECISIONS, KINKS
+from feasible.pde.differentiation.forward_mode import is_transformed, nested, seen_along
+from feasible.pde.differentiation.jets import VALUE, Index, Jet, closure, coordinates, laplacian, partial
+from feasible.pde.differentiation.norms import WrittenOut
+from feasible.pde.differentiation.rules import Jets, check_smooth, kinked
 
 __all__ = ["Derivatives", "derivatives"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from feasible.pde.forward_mode import along_ones
+from feasible.pde.differentiation.forward_mode import along_ones
 
 KINKS = {
     "relu": "is piecewise linear: its second derivative is 0 at every point",

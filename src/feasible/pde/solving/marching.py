@@ -13,15 +13,15 @@ from torch.func import functional_call
 from feasible.errors import UnsupportedError
 from feasible.pde.anchors import Anchor
 from feasible.pde.built_in import hard
-from feasible.pde.collocation import collocate
 from feasible.pde.condition import Condition, OnPart
 from feasible.pde.conditions import Initial
 from feasible.pde.differentiation import derivatives
 from feasible.pde.domains import Domain
 from feasible.pde.inputs import taken
 from feasible.pde.samplers import sobol
+from feasible.pde.solving.collocation import collocate
+from feasible.pde.solving.time_slabs import Slabs, Stretched, between, slabs, times
 from feasible.pde.system import System
-from feasible.pde.time_slabs import Slabs, Stretched, between, slabs, times
 from feasible.pde.values import is_by_row
 
 __all__ = ["March", "march"]

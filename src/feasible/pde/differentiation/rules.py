@@ -12,9 +12,17 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from feasible.errors import UnsupportedError
-from feasible.pde.elementwise import DECISIONS, DELIBERATE, KINKS, RATIOS, TOWERS, smoothness_of, tower
-from feasible.pde.jets import VALUE, Jet, NoJetError, composition, product
-from feasible.pde.norms import NORMS
+from feasible.pde.differentiation.elementwise import (
+    DECISIONS,
+    DELIBERATE,
+    KINKS,
+    RATIOS,
+    TOWERS,
+    smoothness_of,
+    tower,
+)
+from feasible.pde.differentiation.jets import VALUE, Jet, NoJetError, composition, product
+from feasible.pde.differentiation.norms import NORMS
 
 Rule = Callable[..., Any]
 APART = 2**13

@@ -13,7 +13,7 @@ from torch.autograd import forward_ad
 from torch.func import jvp
 from torch.overrides import TorchFunctionMode
 
-from feasible.pde.jets import VALUE, Index, partial
+from feasible.pde.differentiation.jets import VALUE, Index, partial
 
 Function = Callable[[Tensor], Tensor]
 

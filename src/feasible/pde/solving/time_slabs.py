@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from feasible.errors import UnsupportedError
+from feasible.pde.differentiation.jets import Jet
 from feasible.pde.domains import Domain, Interval, TimeCylinder
 from feasible.pde.inputs import taken
-from feasible.pde.jets import Jet
 
 __all__ = ["Slabs", "Stretched", "slabs"]
 

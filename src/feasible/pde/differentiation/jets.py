@@ -64,8 +64,8 @@ def subsets(items: Sequence[int]) -> Iterator[tuple[int, ...]]:
 class Jet:
     """A function of the coordinates at n points: its value, and the derivatives of one list of indices.
 
-    It stands where a tensor would: modules call it, and ``feasible.pde.rules`` say what a function of torch makes of
-    it. A coefficient that is not there is zero.
+    It stands where a tensor would: modules call it, and the rules say what a function of torch makes of it.
+    A coefficient that is not there is zero.
 
     Args:
         indices: the closed list that is carried along.
