@@ -89,6 +89,26 @@ def test_adaptive_points_follow_the_residual() -> None:
         pde.adaptive(line, peak, 5, candidates=4)
 
 
+def test_arguments_of_a_system_that_do_not_fit_are_one_sentence() -> None:
+    line = pde.Interval(0, 1)
+    left = pde.Dirichlet(line, "left", 0.0)
+    with pytest.raises(TypeError, match=r"in this order; got Interval and Helmholtz\."):
+        pde.System(line, pde.Helmholtz(2.0))
+    with pytest.raises(TypeError, match=r"must be a list\. Use \[Dirichlet\(left\)\]"):
+        pde.System(pde.Helmholtz(2.0), line, left)
+    with pytest.raises(TypeError, match="got 'zero'"):
+        pde.System(pde.Helmholtz(2.0), line, [pde.Dirichlet(line, "left", "zero")])(torch.nn.Linear(1, 1))
+    with pytest.raises(ValueError, match=r"the model does not take x of shape \(9, 1\)"):
+        pde.System(pde.Helmholtz(2.0), line, points=9)(torch.nn.Linear(2, 1))
+    with pytest.raises(TypeError, match=r"f must be .* got the text 'sin\(x\)'"):
+        pde.equation("u_x + f", f="sin(x)")
+    with pytest.raises(TypeError, match="expected a text, or several, got int"):
+        pde.equation(5)
+    started = pde.System(pde.equation("u_t + u"), line, [pde.Initial(line, "left", 1.0)], points=9)
+    with pytest.raises(TypeError, match="must return something with success, got NoneType"):
+        pde.march(started, torch.nn.Linear(1, 1), 2, lambda model, system: None)
+
+
 def test_bad_domains_points_and_parts_are_one_sentence() -> None:
     with pytest.raises(ValueError, match="lower < upper"):
         pde.Interval(1, 0)

@@ -76,6 +76,11 @@ class System:
         *,
         dtype: torch.dtype | None = None,
     ) -> None:
+        if not isinstance(equation, Equation) or not isinstance(domain, Domain):
+            got = f"{type(equation).__name__} and {type(domain).__name__}"
+            raise TypeError(f"System: expected an equation and a domain, in this order; got {got}.")
+        if isinstance(conditions, Condition):
+            raise TypeError(f"System: conditions must be a list. Use [{conditions.name}].")
         self.equation, self.domain = equation, domain
         equation.wanted(domain.dim)
         self.inputs = as_inputs("System", inputs)

@@ -32,6 +32,8 @@ def known(name: str, value: Value, x: Tensor, inputs: Sequence[Any], columns: in
     """
     is_function = callable(value) and not isinstance(value, Tensor)
     found = value(x, *inputs) if callable(value) and is_function else value
+    if isinstance(found, str):
+        raise TypeError(f"{name}: the value must be a number, a tensor or a function of x, got {found!r}.")
     found = torch.as_tensor(found, dtype=x.dtype, device=x.device)
     if found.dim() == 1 and len(found) == len(x) and (is_function or len(found) not in (1, columns)):
         return found[:, None]

@@ -256,6 +256,11 @@ class Derivatives:
             return self._nested(missing)
         except RuntimeError as error:
             own = dtype_of(self._model)
+            if "shapes cannot be multiplied" in str(error):
+                raise ValueError(
+                    f"derivatives: the model does not take x of shape {tuple(self.x.shape)}: {error}.\n"
+                    "  It is given x as it is and, of a System with inputs=, each of those as a further argument."
+                ) from error
             if own in (None, self.x.dtype):
                 raise
             raise TypeError(

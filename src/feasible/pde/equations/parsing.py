@@ -132,7 +132,11 @@ class Reader:
             tree = ast.parse(text.strip(), mode="eval")
             return self.walk(tree.body)
         except (SyntaxError, RecursionError, MemoryError) as error:
-            raise ValueError(f"equation: {self.text!r} is no formula: {error}.") from None
+            reason = error.msg if isinstance(error, SyntaxError) else f"{error}" or "it is nested too deeply"
+            raise ValueError(
+                f"equation: {self.text!r} is no formula: {reason}.\n"
+                "  Write out products and powers, 2*u and k**2*u, and derivatives as u_xx."
+            ) from None
         except (OverflowError, ZeroDivisionError) as error:
             raise ValueError(f"equation: a number in {self.text!r} cannot be computed: {error}.") from None
 
@@ -159,7 +163,7 @@ class Reader:
                 )
         raise ValueError(
             f"equation: {ast.unparse(node)!r} in {self.text!r} is not part of a formula.\n"
-            "  Use numbers, names, + − * / **, parentheses and functions such as sin(x)."
+            "  Use numbers, names, + − * / **, parentheses, functions such as sin(x) and derivatives such as u_xx."
         )
 
     def power(self, base: Any, exponent: Any) -> Any:
@@ -193,11 +197,13 @@ class Reader:
         derivatives = [f"{u}_{a}" for u in self.components for a in self.columns]
         second = [slope + a for slope in derivatives for a in self.columns]
         every = (*self.components, *derivatives, *second)
+        mend = "" if "_" in name else f"\n  A coefficient is handed in: equation(…, {name}=2.0)."
         known = (*every, *self.coefficients, *self.columns, *NUMBERS, *KNOWN)
         return (
             f"equation: {name!r} in {self.text!r} is not known.{closest(name, known)}\n"
             f"  Unknowns: {', '.join(self.components)}, with derivatives such as {derivatives[0]}; columns of x: "
             f"{', '.join(self.columns)}; coefficients handed in: {', '.join(self.coefficients) or 'none'}."
+            f"{mend}"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, final
 
@@ -57,6 +57,8 @@ def equation(
     >>> bool(membrane(lambda x: x[:, :1] / 9, x).abs().max() < 1e-15)
     True
     """
+    if not isinstance(text, Iterable):
+        raise TypeError(f"equation: expected a text, or several, got {type(text).__name__}.")
     texts = (text,) if isinstance(text, str) else tuple(text)
     if not texts:
         raise ValueError("equation: expected at least one equation, got none.")
@@ -72,6 +74,12 @@ def equation(
         raise ValueError(
             f"equation: {listing(map(repr, unused))} does not occur in {' and '.join(map(repr, texts))}."
         )
+    for name, given in coefficients.items():
+        if isinstance(given, str):
+            raise TypeError(
+                f"equation: {name} must be a number, a tensor or a function of x, got the text {given!r}.\n"
+                "  Write it into the equation, or hand in a function such as torch.sin."
+            )
     if names is None:
         columns = {letter for e in parsed for unknown in e.unknowns for letter in unknown.letters}
         columns |= used & set(COORDINATES)

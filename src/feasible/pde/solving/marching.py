@@ -112,6 +112,11 @@ def march(
         network = Stretched(copy.deepcopy(model), slab, system.domain)
         piece, local = with_built_in(network, local, built_in, check=not solved and not system.inputs)
         outcome = solve(piece, local)
+        if not hasattr(outcome, "success"):
+            raise TypeError(
+                f"march: solve must return something with success, got {type(outcome).__name__}.\n"
+                "  project_parameters and collocate do."
+            )
         if not outcome.success and left:
             begin, end = times(slab)
             middle = 0.5 * (begin + end)
