@@ -474,3 +474,13 @@ def test_adaptive_points_of_a_part() -> None:
     assert bool((points[:, 0] == -1).all())
     assert float((points[:, 1].abs() < 0.25).float().mean()) > 0.6
     assert pde.adaptive(TIME, peak, 5, "right").tolist() == [[2.0]]
+
+
+def test_a_tolerance_that_float32_cannot_hold_is_told() -> None:
+    torch.manual_seed(0)
+    line = pde.Interval(0, 1)
+    system = pde.System(pde.Poisson(), line, [pde.Dirichlet(line, "left", 0.0)], 10, dtype=torch.float32)
+    with pytest.warns(
+        UserWarning, match="float32, in which a residual of about 1e-05 is reachable, not 1e-09"
+    ):
+        pde.collocate(nn.Linear(1, 1), system, tol=1e-9, rounds=1, iterations=1)

@@ -446,6 +446,8 @@ K = 4 * math.pi
 ONE = pde.Interval(0, 1)
 LEFT, RIGHT = pde.Dirichlet(ONE, "left", 1.0), pde.Dirichlet(ONE, "right", 0.5)
 SLOPE = pde.Neumann(ONE, "right", 2.0, scale=K)
+SEEN = torch.linspace(0, 1, 40, dtype=torch.float64)[:, None]
+NOISE = 0.1 * torch.cos(50 * SEEN**2)
 DIAGNOSES = {
     "well posed": (pde.Helmholtz(K), ONE, [LEFT, SLOPE], []),
     "initial values": (pde.Helmholtz(K), ONE, [LEFT, pde.Neumann(ONE, "left", 1.0, scale=K)], []),
@@ -456,13 +458,13 @@ DIAGNOSES = {
         pde.Helmholtz(K),
         ONE,
         [LEFT, pde.Dirichlet(ONE, "right", 1.0)],
-        ["Dirichlet.left. is redundant", "Dirichlet.right. is redundant", "resonant"],
+        ["resonant"],
     ),
     "resonant, no solution": (
         pde.Helmholtz(K),
         ONE,
         [LEFT, RIGHT],
-        ["redundant", "redundant", "conflict", "resonant"],
+        ["conflict", "resonant"],
     ),
     "not resonant": (pde.Helmholtz(K * 1.1), ONE, [LEFT, RIGHT], []),
     "twice": (pde.Helmholtz(K), ONE, [LEFT, LEFT, SLOPE], ["redundant", "redundant"]),
@@ -470,7 +472,7 @@ DIAGNOSES = {
         pde.Helmholtz(K),
         ONE,
         [LEFT, pde.Dirichlet(ONE, "left", 2.0), SLOPE],
-        ["conflict", "redundant", "redundant"],
+        ["conflict"],
     ),
     "constants of the identity": (
         pde.Pythagorean(3.0, 2.0),
@@ -484,7 +486,7 @@ DIAGNOSES = {
         pde.Poisson(),
         ONE,
         [pde.Neumann(ONE, "left", 1.0), pde.Neumann(ONE, "right", -1.0)],
-        ["resonant", "redundant", "redundant"],
+        ["resonant"],
     ),
     "membrane": (pde.Poisson(1.0), UNIT, [pde.Dirichlet(UNIT, part) for part in UNIT.parts], []),
     "membrane, one side open": (
@@ -502,6 +504,25 @@ DIAGNOSES = {
             pde.Initial(CYLINDER, "start", lambda x: torch.sin(math.pi * x[:, :1])),
         ],
         [],
+    ),
+    "data": (pde.Helmholtz(K), ONE, [pde.Anchor(SEEN, torch.cos(K * SEEN))], []),
+    "noisy data": (
+        pde.Helmholtz(K),
+        ONE,
+        [LEFT, pde.Anchor(SEEN, torch.cos(K * SEEN) + NOISE)],
+        ["anchors do not fit"],
+    ),
+    "conditions beside noisy data": (
+        pde.Helmholtz(K),
+        ONE,
+        [LEFT, LEFT, SLOPE, pde.Anchor(SEEN, torch.cos(K * SEEN) + NOISE)],
+        ["redundant", "redundant", "anchors do not fit"],
+    ),
+    "an anchor for a value": (
+        pde.Helmholtz(K),
+        ONE,
+        [LEFT, SLOPE, pde.Anchor(SEEN[:1], torch.ones(1, dtype=torch.float64))],
+        ["Dirichlet.left. is redundant", "Anchor.1 points. is redundant"],
     ),
     "disc": (pde.Poisson(1.0), ROUND, [pde.Dirichlet(ROUND, "circle")], []),
 }
@@ -546,7 +567,7 @@ AROUND = {
         pde.equation("u_xx + 9*sin(u)"),
         ONE,
         [LEFT, pde.Dirichlet(ONE, "left", 2.0), pde.Neumann(ONE, "left", scale=3.0)],
-        ["conflict", "redundant", "redundant"],
+        ["conflict"],
     ),
     "identity": (
         pde.Pythagorean(3.0, 2.0),

@@ -11,7 +11,9 @@ from feasible.workbook.configuration import Experiment, load_experiment
 from feasible.workbook.data import load_data
 from feasible.workbook.errors import InputError
 from feasible.workbook.models import build_model
+from feasible.workbook.page import write_page
 from feasible.workbook.progress import Silent
+from feasible.workbook.run_directory import FIRST_LOOK
 from feasible.workbook.runner import prepare, run_experiment
 
 TEXT = """
@@ -177,8 +179,9 @@ def test_resuming_sweeps_up_what_a_crash_left(load, tmp_path):
 
 
 def test_quick_uses_its_own_budget(load, tmp_path):
-    result = read(run_experiment(load(), tmp_path / "run", quick=True))
-    assert {(run["seed"], run["epochs"]) for run in result["runs"]} == {(0, 1)}
+    out = run_experiment(load(), tmp_path / "run", quick=True)
+    assert {(run["seed"], run["epochs"]) for run in read(out)["runs"]} == {(0, 1)}
+    assert FIRST_LOOK in write_page(out).read_text(encoding="utf-8")
 
 
 def test_a_failing_method_is_a_row_with_its_reason(load, tmp_path):

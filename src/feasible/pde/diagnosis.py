@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import jacfwd
 
+from feasible.pde.anchors import Anchor
 from feasible.pde.condition import Condition, OnPart
 from feasible.pde.differentiation.forward_mode import load
 from feasible.pde.domains import Domain
@@ -34,6 +35,8 @@ CONSTANT = 1e-6
 STARTS = (0.0, 1.0, -1.0, 0.1, -0.1, 10.0, -10.0)
 SEEN = 1e-2
 """A contradiction is at least this large, in the units of the rows."""
+FEW = 3
+"""Anchors at more points are data."""
 
 
 @final
@@ -78,18 +81,28 @@ def diagnosis(
     linear = Linear(rows, basis, None if equation.linear else in_double(model))
     names = [condition.name for condition in conditions]
     nulls = linear.null_functions(tol)
+    is_resonant = bool(nulls) and bool(conditions) and not unknown_parts(domain, conditions)
     findings += [null_sentence(nulls, linear.smallest, domain, conditions)] if nulls else []
-    findings += [
-        f"{names[i]} is redundant: the equation and the other conditions imply it."
-        for i in linear.implied(tol)
-    ]
-    miss, block = linear.contradiction()
+    near = "" if equation.linear else ", linearised around the model"
+    known = [0, *(number for number, each in enumerate(conditions, start=1) if not is_data(each))]
+    miss, block = linear.contradiction(known)
     if miss > SEEN:
         where = (["the equation", *names])[block]
-        near = "" if equation.linear else ", linearised around the model"
         findings.append(
             f"the conditions conflict: no smooth function satisfies all rows{near}; {where} is missed by {miss:.2g}."
         )
+    elif not is_resonant:  # there, conditions look alike because of the equation: the mend is another one
+        findings += [
+            f"{names[i]} is redundant: the equation and the other conditions imply it."
+            for i in linear.implied(tol, known)
+        ]
+    if miss <= SEEN and len(known) <= len(conditions):
+        miss, _ = linear.contradiction(range(len(linear.blocks)))
+        if miss > SEEN:
+            findings.append(
+                f"the anchors do not fit exactly{near}: at best they miss by {miss:.2g} (root mean square). That is "
+                "noise, or an equation that they do not obey. Fit them by minimize(residuals of the anchors, …)."
+            )
     return Diagnosis(tuple(findings), tuple(constants), linear.rank(tol), basis.size, linear.smallest)
 
 
@@ -166,10 +179,20 @@ def shown(values: tuple[float, ...]) -> str:
     return text if len(values) == 1 else f"({text})"
 
 
+def unknown_parts(domain: Domain, conditions: Sequence[Condition]) -> list[str]:
+    """Parts of the boundary at which nothing is known, though something could be."""
+    known = {condition.part for condition in conditions if isinstance(condition, OnPart)}
+    return [part for part in domain.parts if part not in known and part != "end"]
+
+
+def is_data(condition: Condition) -> bool:
+    """Whether these are measurements, which noise keeps from fitting, rather than points that fix a constant."""
+    return isinstance(condition, Anchor) and len(condition.x) > FEW
+
+
 def null_sentence(count: int, smallest: float, domain: Domain, conditions: Sequence[Condition]) -> str:
     """What functions mean that no row sees."""
-    known = {condition.part for condition in conditions if isinstance(condition, OnPart)}
-    open_parts = [part for part in domain.parts if part not in known and part != "end"]
+    open_parts = unknown_parts(domain, conditions)
     what = (
         f"{count} function{'s' if count > 1 else ''} (to {smallest:.1g})" if count < 20 else "many functions"
     )
@@ -180,7 +203,8 @@ def null_sentence(count: int, smallest: float, domain: Domain, conditions: Seque
         )
     return (
         f"the problem is resonant: {what} satisfy the equation and the conditions without their right sides, so that "
-        "a solution is not unique, or there is none. Change a condition (a slope for a value), or anchor u inside."
+        "a solution is not unique, or there is none. "
+        "Put a slope in the place of a value, or a value in the place of a slope; or anchor u inside."
     )
 
 
@@ -244,27 +268,26 @@ class Linear:
         """Directions that none sees."""
         return self.count - self.rank(tol)
 
-    def implied(self, tol: float) -> list[int]:
-        """Conditions without which the rank is the same."""
-        whole = self.rank(tol)
-        found = []
-        for number in range(1, len(self.blocks)):
-            others = [block for place, block in enumerate(self.blocks) if place != number]
-            rank = int((torch.linalg.svdvals(torch.cat(others)) > tol).sum())
-            if rank >= whole:
-                found.append(number - 1)
-        return found
+    def implied(self, tol: float, chosen: Sequence[int]) -> list[int]:
+        """Conditions among the chosen blocks without which their rank is the same."""
+        whole = self._rank(tol, chosen)
+        without = [[other for other in chosen if other != number] for number in chosen[1:]]
+        ranks = [self._rank(tol, others) for others in without]
+        return [number - 1 for number, rank in zip(chosen[1:], ranks, strict=True) if rank >= whole]
 
-    def contradiction(self) -> tuple[float, int]:
-        """The largest row that least squares cannot make zero, and its block."""
-        lengths = [len(block) for block in self.blocks]
-        right = torch.cat([block / math.sqrt(max(len(block), 1)) for block in self.right])
-        matrix = torch.cat(self.blocks)
+    def _rank(self, tol: float, chosen: Sequence[int]) -> int:
+        return int((torch.linalg.svdvals(torch.cat([self.blocks[number] for number in chosen])) > tol).sum())
+
+    def contradiction(self, chosen: Sequence[int]) -> tuple[float, int]:
+        """The largest of the chosen blocks that least squares cannot make zero, and its number."""
+        lengths = [len(self.blocks[number]) for number in chosen]
+        right = torch.cat([self.right[n] / math.sqrt(max(len(self.right[n]), 1)) for n in chosen])
+        matrix = torch.cat([self.blocks[number] for number in chosen])
         solved = torch.linalg.lstsq(matrix, -right[:, None], rcond=1e-10, driver="gelsd").solution[:, 0]
         rest = torch.split(matrix @ solved + right, lengths)
         misses = [float(torch.linalg.vector_norm(each)) for each in rest]
         largest = max(misses)
-        return largest, misses.index(largest)
+        return largest, chosen[misses.index(largest)]
 
 
 def moved(around: Model | None, step: Model) -> Model:

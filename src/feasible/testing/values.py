@@ -42,7 +42,7 @@ def expect_repr_makes_it(thing: Any, names: Mapping[str, Any]) -> None:
     if "tensor(" in shown or "<" in shown:
         return
     made = _attempt(
-        thing, "what its repr makes", lambda: eval(shown, {type(thing).__name__: type(thing), **names})
+        thing, "what its repr makes", lambda: eval(shown, {**names, type(thing).__name__: type(thing)})
     )
     if made != thing:
         raise AssertionError(f"{shown} makes something else, {made!r}.")

@@ -20,6 +20,7 @@ from feasible.workbook.errors import InputError
 
 RESULT = "result.json"
 CONFIGURATION = "config.toml"
+FIRST_LOOK = "A first look, with a small budget: what the description says is said of the full one."
 RECORDS = "records.safetensors"
 """What was watched in a run on a differential equation."""
 
@@ -54,6 +55,11 @@ class RunDirectory:
         """What was compared: methods on one training, solvers on a problem, or ways to solve an equation."""
         data = self.result.get("data") or {}
         return "differential" if "axes" in data else "solving" if "problem" in data else "training"
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether it had the budget of a first look."""
+        return bool(self.result.get("quick", False))
 
     @property
     def is_finished(self) -> bool:

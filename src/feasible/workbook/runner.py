@@ -78,7 +78,8 @@ def run_experiment(
     except KeyboardInterrupt:
         pass
     best = best_run(results, work.higher_is_better)
-    write_summary(out, work.summarise(results), results, best)
+    summary = {**work.summarise(results), "quick": quick}
+    write_summary(out, summary, results, best)
     note_environment(out, experiment)
     return out
 

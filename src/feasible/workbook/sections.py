@@ -9,7 +9,7 @@ from typing import Any
 from feasible.workbook.cells import Cell, is_numeric, read_cell, show
 from feasible.workbook.naming import rule_title
 from feasible.workbook.plots import Figure, Mark, figures, marks
-from feasible.workbook.run_directory import Kind, RunDirectory
+from feasible.workbook.run_directory import FIRST_LOOK, Kind, RunDirectory
 
 REPORT_COLUMNS = {
     "name": "rule",
@@ -76,6 +76,8 @@ class Section:
     title: str
     description: str
     is_finished: bool
+    notice: str
+    """What to know before reading; empty where the budget was the full one."""
     remark: str
     """What the rows of the comparison have in common."""
     rules: list[tuple[str, str, str]]
@@ -102,6 +104,7 @@ def make_section(run: RunDirectory, index: int = 0) -> Section:
         title=run.title,
         description=str(run.result.get("description") or ""),
         is_finished=run.is_finished,
+        notice=FIRST_LOOK if run.is_quick else "",
         remark=REMARKS[run.kind],
         rules=_rules(run),
         facts_title="On which data" if run.kind == "training" else "On which problem",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +22,8 @@ from feasible.pde.values import is_by_row
 
 __all__ = ["Collocation", "collocate", "redrawn"]
 
+REACHABLE = 100
+"""Rounding errors of a dtype below which no tolerance makes sense."""
 CANDIDATES = 5
 """Even points to choose from, for each one that is chosen."""
 
@@ -78,6 +81,9 @@ def collocate(
         ValueError: an argument is out of range, or the model has nothing to train.
         FloatingPointError: the residual is not finite.
 
+    Warns:
+        UserWarning: ``tol`` is below what the points' dtype can hold.
+
     >>> from feasible import pde
     >>> _ = torch.manual_seed(0)
     >>> line = pde.Interval(0, 1)
@@ -96,6 +102,14 @@ def collocate(
         raise ValueError(f"collocate: tol must be positive, got {tol!r}.")
     if rounds < 1:
         raise ValueError(f"collocate: rounds must be positive, got {rounds!r}.")
+    dtype = system.points.dtype
+    reachable = REACHABLE * torch.finfo(dtype).eps
+    if tol < reachable and dtype != torch.float64:
+        warnings.warn(
+            f"collocate: the points are {str(dtype).removeprefix('torch.')}, in which a residual of about "
+            f"{reachable:.1g} is reachable, not {tol:g}. For more, use float64: system.points and model.double().",
+            stacklevel=2,
+        )
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise ValueError("collocate: no parameter of the model requires a gradient.")

@@ -46,6 +46,11 @@ class March:
         """Whether every slab was solved."""
         return all(outcome.success for outcome in self.outcomes)
 
+    def __repr__(self) -> str:
+        solved = sum(outcome.success for outcome in self.outcomes)
+        times = ", ".join(f"{edge:g}" for edge in self.solution.edges)
+        return f"March({solved} of {len(self.outcomes)} slabs solved, {self.halvings} halved; times {times})"
+
 
 def march(
     system: System,

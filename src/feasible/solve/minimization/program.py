@@ -109,8 +109,9 @@ class Program:
                 )
             return Requirement(position, item)
         if not (isinstance(item, Sequence) and len(item) == 2 and isinstance(item[1], Set)):
+            mend = " Write (it, fs.Equal(0.0)) for rows that should be zero." if callable(item) else ""
             raise TypeError(
-                f"minimize: constraint {position} must be a set on x or a pair (function, set), got {item!r}."
+                f"minimize: constraint {position} must be a set on x or a pair (function, set), got {item!r}.{mend}"
             )
         if callable(item[0]):
             function = _callable_on(item[0], self.unknowns, f"the function of constraint {position}")

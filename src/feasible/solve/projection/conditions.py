@@ -153,9 +153,10 @@ class Conditions:
     def _read(self, given: Sequence[object]) -> Iterator[Requirement]:
         for index, item in enumerate(given):
             if not (isinstance(item, Sequence) and len(item) == 2 and isinstance(item[1], Set)):
+                mend = " Write (it, fs.Equal(0.0)) for rows that should be zero." if callable(item) else ""
                 raise TypeError(
                     f"project_parameters: constraint {index} must be a pair (function of the module, set), "
-                    f"got {item!r}."
+                    f"got {item!r}.{mend}"
                 )
             target, wanted = item
             if callable(target):

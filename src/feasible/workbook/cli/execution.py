@@ -15,7 +15,7 @@ from feasible.workbook.configuration import AnyExperiment, load_experiment
 from feasible.workbook.display import Screen
 from feasible.workbook.errors import InputError
 from feasible.workbook.page import write_page
-from feasible.workbook.run_directory import RunDirectory, read_run
+from feasible.workbook.run_directory import FIRST_LOOK, RunDirectory, read_run
 from feasible.workbook.runner import run_experiment
 
 
@@ -58,6 +58,8 @@ class Outcome:
     def show(self, screen: Screen) -> None:
         """The comparison table and where to read more."""
         screen.heading(self.run.title)
+        if self.run.is_quick:
+            screen.line(FIRST_LOOK)
         screen.comparison(self.run.result["columns"], self.run.rows, self.run.best_feasible())
         screen.line(f"Report: {self.page}")
 
