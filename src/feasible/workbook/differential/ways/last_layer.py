@@ -21,8 +21,8 @@ from feasible.workbook.differential.ways.way import Solved, Way
 
 __all__ = ["LastLayer"]
 
-PART = 4000
-"""Rows whose Jacobian is there at a time."""
+PART = 1000
+"""Rows whose Jacobian is there at a time; larger parts are slower, for they leave the cache."""
 
 
 @final
