@@ -148,6 +148,11 @@ def schedule_classes() -> dict[str, type[Any]]:
     }
 
 
+def classes_of(module: ModuleType) -> dict[str, type[Any]]:
+    """What a folder of problems, solvers, networks or ways offers, by its names."""
+    return {name: getattr(module, name) for name in module.__all__}
+
+
 def _public(module: ModuleType, base: type[T]) -> dict[str, type[T]]:
     members = {name: getattr(module, name) for name in module.__all__}
     return {

@@ -12,7 +12,7 @@ from feasible.workbook import solvers, tasks
 from feasible.workbook.errors import inside
 from feasible.workbook.origin import Origin
 from feasible.workbook.plan import Plan, check_method_names
-from feasible.workbook.rules import build
+from feasible.workbook.rules import build, classes_of
 from feasible.workbook.solvers.solver import Solver
 from feasible.workbook.tables import Named, Positive, Table
 from feasible.workbook.tasks.task import TaskDefinition
@@ -51,7 +51,7 @@ class SolvingExperiment(Plan):
     def definition(self) -> TaskDefinition:
         """The problem, without its seed."""
         with self.origin.placing(), inside("problem"):
-            definition: TaskDefinition = build("problem", _classes(tasks), self.problem)
+            definition: TaskDefinition = build("problem", classes_of(tasks), self.problem)
         return definition
 
 
@@ -81,9 +81,5 @@ def load_solving(raw: Mapping[str, Any], origin: Origin) -> SolvingExperiment:
 
 def _solver(name: str, table: SolverTable) -> Solver:
     with inside("methods", name, "solver"):
-        solver: Solver = build("solver", _classes(solvers), table.solver)
+        solver: Solver = build("solver", classes_of(solvers), table.solver)
     return solver
-
-
-def _classes(module: Any) -> dict[str, type[Any]]:
-    return {name: getattr(module, name) for name in module.__all__}

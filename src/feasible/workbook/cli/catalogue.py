@@ -9,7 +9,7 @@ from typing import Any
 
 from feasible.workbook.configuration import list_experiments
 from feasible.workbook.differential import networks, problems, ways
-from feasible.workbook.rules import method_classes, set_classes
+from feasible.workbook.rules import classes_of, method_classes, set_classes
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def catalogue(what: str) -> list[Entry]:
     if what in ("sets", "methods"):
         return _classes(set_classes() if what == "sets" else method_classes())
     module = {"equations": problems, "networks": networks, "ways": ways}[what]
-    return _classes({name: getattr(module, name) for name in module.__all__})
+    return _classes(classes_of(module))
 
 
 def _first_sentence(experiment: Any) -> str:

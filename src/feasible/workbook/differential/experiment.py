@@ -15,7 +15,7 @@ from feasible.workbook.differential.ways.way import Way
 from feasible.workbook.errors import InputError, closest, inside
 from feasible.workbook.origin import Origin
 from feasible.workbook.plan import Plan, check_method_names
-from feasible.workbook.rules import build
+from feasible.workbook.rules import build, classes_of
 from feasible.workbook.tables import BudgetTable, Named, Positive, QuickTable, Table
 from feasible.workbook.validation import validate
 
@@ -84,14 +84,14 @@ class DifferentialExperiment(Plan):
 
     def _defined(self, own: Mapping[str, Any]) -> ProblemDefinition:
         common = {"name": self.equation} if isinstance(self.equation, str) else self.equation
-        definition: ProblemDefinition = build("equation", _classes(problems), {**common, **own})
+        definition: ProblemDefinition = build("equation", classes_of(problems), {**common, **own})
         return definition
 
     def _variant(self, name: str, table: WayTable) -> WayVariant:
         with inside("methods", name, "way"):
-            way: Way = build("way", _classes(ways), table.way)
+            way: Way = build("way", classes_of(ways), table.way)
         with inside(*(("network",) if table.network is None else ("methods", name, "network"))):
-            network: Network = build("network", _classes(networks), table.network or self.network)
+            network: Network = build("network", classes_of(networks), table.network or self.network)
         with inside(*(("methods", name, "equation") if table.equation else ("equation",))):
             definition = self._defined(table.equation)
         with inside("methods", name, "budget"):
@@ -128,7 +128,3 @@ def load_differential(raw: Mapping[str, Any], origin: Origin) -> DifferentialExp
     experiment.definition()
     experiment.variants()
     return experiment
-
-
-def _classes(module: Any) -> dict[str, type[Any]]:
-    return {name: getattr(module, name) for name in module.__all__}
